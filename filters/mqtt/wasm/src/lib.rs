@@ -1,0 +1,1 @@
+//! The MQTT filter as a proxy-wasm module.

@@ -1,0 +1,1 @@
+//! Real Envoy, real clients, real servers: tests, load, benches and the demo.
