@@ -1,0 +1,365 @@
+//! The bridge itself: native octets on one side, HTTP/2 on the other, a protocol in between.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::http2::{Ended, Event, Http2, Limits, OpenError, StreamId};
+use crate::input::Input;
+
+/// One of the two sides of a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// The native client.
+    Native,
+    /// The next filter, or Envoy itself.
+    Next,
+}
+
+/// What is known about the native connection besides its octets.
+pub trait Surroundings {
+    /// The name the client asked for in its TLS handshake (SNI, RFC 6066 §3).
+    fn server_name(&self) -> Option<String>;
+}
+
+/// What a protocol needs before it can consume more of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// More octets. What is left of the input is the beginning of something; the protocol bounds
+    /// how much that can be.
+    More,
+    /// Room on a stream. The input stays, no more is taken from the native peer, and the protocol
+    /// is called again when there is room.
+    Room,
+}
+
+/// The meaning of the native octets of one connection.
+///
+/// Every method may use the [`Link`] to send, reply and close.
+pub trait Protocol {
+    /// Consumes what it can of the native input.
+    fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want;
+
+    /// The native peer will send no more, and all it sent was consumed, but for the beginning of
+    /// something that will never be complete.
+    fn handle_native_end(&mut self, link: &mut Link);
+
+    /// A response's header section arrived.
+    fn handle_response(&mut self, link: &mut Link, stream: StreamId, response: Response<()>);
+
+    /// A part of a response's content arrived.
+    fn handle_body(&mut self, link: &mut Link, stream: StreamId, body: Bytes);
+
+    /// The next filter ended its side of a stream. The last report about this stream.
+    fn handle_ended(&mut self, link: &mut Link, stream: StreamId, how: Ended);
+
+    /// The deadline set with [`Link::set_deadline`] passed; it is unset.
+    fn handle_timeout(&mut self, link: &mut Link);
+
+    /// The native connection is gone; nothing can be sent either way. The last call.
+    fn handle_close(&mut self, by: Peer);
+}
+
+/// What a protocol can do: towards the next filter, towards the native peer, and with time.
+pub struct Link {
+    limits: Limits,
+    surroundings: Box<dyn Surroundings>,
+    /// Made when the first octet has to go to the next filter, because a connection that never
+    /// says anything sensible should cost nothing.
+    http: Option<Box<Http2>>,
+    lost: bool,
+    replies: Replies,
+    closing: bool,
+    now: Duration,
+    deadline: Option<Duration>,
+}
+
+/// Octets for the native peer. A single piece, the usual case, is not copied.
+#[derive(Debug, Default)]
+struct Replies {
+    first: Bytes,
+    rest: Vec<u8>,
+}
+
+impl Replies {
+    fn push(&mut self, octets: Bytes) {
+        if self.first.is_empty() && self.rest.is_empty() {
+            self.first = octets;
+        } else {
+            self.rest.extend_from_slice(&octets);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.rest.is_empty()
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("http", &self.http)
+            .field("closing", &self.closing)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    fn http(&mut self) -> Result<&mut Http2, OpenError> {
+        if self.lost {
+            return Err(OpenError::Closed);
+        }
+        let http = match self.http.take() {
+            Some(http) => http,
+            None => Box::new(Http2::new(&self.limits)?),
+        };
+        Ok(self.http.insert(http))
+    }
+
+    /// The time, on the clock that the bridge is driven with.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// What is known about the native connection besides its octets.
+    #[must_use]
+    pub fn surroundings(&self) -> &dyn Surroundings {
+        &*self.surroundings
+    }
+
+    /// Opens a stream with this request's header section; with `end_stream` there is no content.
+    ///
+    /// # Errors
+    /// [`OpenError`] says whether trying again later can help.
+    pub fn open(&mut self, request: Request<()>, end_stream: bool) -> Result<StreamId, OpenError> {
+        self.http()?.open(request, end_stream)
+    }
+
+    /// Sends the first `n` octets of the input on a stream, as far as there is room, and consumes
+    /// what was sent. Returns how many that were; if fewer than `n`, return [`Want::Room`].
+    pub fn send(&mut self, stream: StreamId, input: &mut Input, n: usize) -> usize {
+        let Some(http) = &mut self.http else { return 0 };
+        let n = n.min(input.len());
+        http.send(stream, n, |room| input.take(room))
+    }
+
+    /// Ends our side of a stream with END_STREAM, after all that was sent on it.
+    pub fn finish(&mut self, stream: StreamId) {
+        if let Some(http) = &mut self.http {
+            http.finish(stream);
+        }
+    }
+
+    /// Sends octets to the native peer, in the order of the calls.
+    pub fn reply(&mut self, octets: Bytes) {
+        if !octets.is_empty() && !self.closing {
+            self.replies.push(octets);
+        }
+    }
+
+    /// Closes the native connection after everything replied so far was delivered. What the
+    /// native peer sends from now on is ignored.
+    pub fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether [`Link::close`] was called.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Sets when [`Protocol::handle_timeout`] is to be called, or that it is not.
+    pub fn set_deadline(&mut self, deadline: Option<Duration>) {
+        self.deadline = deadline;
+    }
+}
+
+/// What a bridge waits for after a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextStep {
+    /// [`Bridge::take_http`] has octets for the next filter.
+    pub http_output: bool,
+    /// [`Bridge::take_native`] has octets for the native peer.
+    pub native_output: bool,
+    /// Everything was said: close the native connection.
+    pub close: bool,
+    /// When to call [`Bridge::handle_timeout`].
+    pub deadline: Option<Duration>,
+}
+
+/// One native connection on its way to the next filter. The crate's documentation gives the order
+/// of calls.
+#[derive(Debug)]
+pub struct Bridge<P> {
+    protocol: P,
+    link: Link,
+    input: Input,
+    want: Want,
+    native_ended: bool,
+    events: VecDeque<Event>,
+}
+
+impl<P: Protocol> Bridge<P> {
+    /// A bridge for a connection that was just accepted.
+    #[must_use]
+    pub fn new(
+        limits: Limits,
+        surroundings: Box<dyn Surroundings>,
+        now: Duration,
+        start: impl FnOnce(&mut Link) -> P,
+    ) -> Self {
+        let mut link = Link {
+            limits,
+            surroundings,
+            http: None,
+            lost: false,
+            replies: Replies::default(),
+            closing: false,
+            now,
+            deadline: None,
+        };
+        let protocol = start(&mut link);
+        Self {
+            protocol,
+            link,
+            input: Input::default(),
+            want: Want::More,
+            native_ended: false,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Whether more native octets are welcome. While they are not, they are to be left in the
+    /// native transport, which then slows its peer down.
+    #[must_use]
+    pub fn accepts_native(&self) -> bool {
+        self.want == Want::More || self.link.closing
+    }
+
+    /// Octets arrived from the native peer.
+    pub fn handle_native(&mut self, now: Duration, octets: Bytes) {
+        self.link.now = now;
+        self.input.push(octets);
+        self.offer();
+        self.poll();
+    }
+
+    /// The native peer will send no more.
+    pub fn handle_native_end(&mut self, now: Duration) {
+        self.link.now = now;
+        self.native_ended = true;
+        self.offer();
+        self.poll();
+    }
+
+    /// Octets arrived from the next filter.
+    pub fn handle_http(&mut self, now: Duration, octets: Bytes) {
+        self.link.now = now;
+        if let Some(http) = &mut self.link.http {
+            http.receive(octets);
+            self.poll();
+        }
+    }
+
+    /// Time passed: calls the protocol if its deadline did.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.link.now = now;
+        if self.link.deadline.is_some_and(|deadline| deadline <= now) {
+            self.link.deadline = None;
+            self.protocol.handle_timeout(&mut self.link);
+            self.poll();
+        }
+    }
+
+    /// Asks the next filter for octets, whose arrival is a moment at which the surroundings can
+    /// write to the native peer. For surroundings that cannot do that at any time.
+    pub fn request_turn(&mut self) {
+        if let Ok(http) = self.link.http() {
+            http.ping();
+            self.poll();
+        }
+    }
+
+    /// The native connection is gone.
+    pub fn handle_close(&mut self, by: Peer) {
+        self.protocol.handle_close(by);
+    }
+
+    /// Takes the octets for the next filter.
+    #[must_use]
+    pub fn take_http(&mut self) -> Vec<u8> {
+        self.link.http.as_ref().map(|http| http.take_output()).unwrap_or_default()
+    }
+
+    /// Takes the octets for the native peer, in two pieces so that the usual single one need not
+    /// be copied.
+    #[must_use]
+    pub fn take_native(&mut self) -> (Bytes, Vec<u8>) {
+        let Replies { first, rest } = std::mem::take(&mut self.link.replies);
+        (first, rest)
+    }
+
+    /// What the bridge waits for.
+    #[must_use]
+    pub fn next_step(&self) -> NextStep {
+        let native_output = !self.link.replies.is_empty();
+        NextStep {
+            http_output: self.link.http.as_ref().is_some_and(|http| http.has_output()),
+            native_output,
+            // Nothing is left to give a turn to write when the next filter is lost.
+            close: self.link.closing && (!native_output || self.link.lost),
+            deadline: self.link.deadline,
+        }
+    }
+
+    /// The protocol, to look at.
+    pub fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    fn offer(&mut self) {
+        if self.link.closing {
+            self.input.clear();
+            return;
+        }
+        self.want = self.protocol.handle_native(&mut self.link, &mut self.input);
+        if self.want == Want::More && self.native_ended && !self.link.closing {
+            self.protocol.handle_native_end(&mut self.link);
+        }
+    }
+
+    fn poll(&mut self) {
+        loop {
+            if let Some(http) = &mut self.link.http {
+                http.poll(&mut self.events);
+            }
+            if self.events.is_empty() {
+                return;
+            }
+            while let Some(event) = self.events.pop_front() {
+                let (protocol, link) = (&mut self.protocol, &mut self.link);
+                match event {
+                    Event::Response(id, response) => protocol.handle_response(link, id, response),
+                    Event::Body(id, body) => protocol.handle_body(link, id, body),
+                    Event::Ended(id, how) => protocol.handle_ended(link, id, how),
+                    Event::Writable => {
+                        if self.want == Want::Room {
+                            self.offer();
+                        }
+                    }
+                    Event::Lost => {
+                        link.lost = true;
+                        link.http = None;
+                        link.close();
+                    }
+                }
+            }
+        }
+    }
+}

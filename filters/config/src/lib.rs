@@ -1,0 +1,241 @@
+//! Reads a filter's configuration and reports every mistake in it at once.
+//!
+//! serde stops at the first mistake. [`read`] notes it, takes the offending part out of the
+//! document and tries again, so that one attempt to start Envoy shows everything there is to mend.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::de::{self, DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
+
+/// One mistake in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where it is, such as `tcp_proxy_clusters[2].cluster`; empty for the whole document.
+    pub path: String,
+    /// What is wrong, and with which value.
+    pub what: String,
+}
+
+impl Mistake {
+    /// A mistake at this path.
+    pub fn new(path: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { path: path.into(), what: what.into() }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path.is_empty() { "configuration" } else { &self.path };
+        write!(f, "{path}: {}", self.what)
+    }
+}
+
+/// Reads a JSON document; an empty one means the defaults. Whatever could be read is returned
+/// together with the mistakes, so that its meaning can be checked in the same run.
+#[must_use]
+pub fn read<T: DeserializeOwned + Default>(json: &[u8]) -> (T, Vec<Mistake>) {
+    if json.trim_ascii().is_empty() {
+        return (T::default(), Vec::new());
+    }
+    let mut document: Value = match serde_json::from_slice(json) {
+        Ok(document) => document,
+        Err(error) => {
+            return (T::default(), vec![Mistake::new("", format!("is not JSON: {error}"))]);
+        }
+    };
+    // serde would take a list for a structure's fields in their order.
+    if !document.is_object() {
+        return (T::default(), vec![Mistake::new("", "is not an object")]);
+    }
+    let mut mistakes = Vec::new();
+    // Which elements of each array were taken out, by their index in the user's document.
+    let mut removed: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    loop {
+        let error = match serde_path_to_error::deserialize(&document) {
+            Ok(config) => return (config, mistakes),
+            Err(error) => error,
+        };
+        let value = remove(&mut document, error.path());
+        let path = original(error.path(), &mut removed);
+        let what = match &value {
+            Some(value) => format!("{} (got {value})", error.inner()),
+            None => error.inner().to_string(),
+        };
+        mistakes.push(Mistake::new(path, what));
+        if value.is_none() {
+            return (T::default(), mistakes);
+        }
+    }
+}
+
+/// Takes the value at `path` out of the document.
+fn remove(document: &mut Value, path: &Path) -> Option<Value> {
+    let segments: Vec<&Segment> = path.iter().collect();
+    let (last, parents) = segments.split_last()?;
+    let mut parent = document;
+    for segment in parents {
+        parent = match segment {
+            Segment::Seq { index } => parent.get_mut(index)?,
+            Segment::Map { key } => parent.get_mut(key)?,
+            _ => return None,
+        };
+    }
+    match (last, parent) {
+        (Segment::Seq { index }, Value::Array(array)) if *index < array.len() => {
+            Some(array.remove(*index))
+        }
+        (Segment::Map { key }, Value::Object(object)) => object.remove(key),
+        _ => None,
+    }
+}
+
+/// The path in the user's document, where elements taken out before still count, and notes what is
+/// taken out now.
+fn original(path: &Path, removed: &mut BTreeMap<String, Vec<usize>>) -> String {
+    let mut text = String::new();
+    let segments: Vec<&Segment> = path.iter().collect();
+    for (depth, segment) in segments.iter().enumerate() {
+        match segment {
+            Segment::Seq { index } => {
+                let gone = removed.entry(text.clone()).or_default();
+                let mut index = *index;
+                for before in gone.iter() {
+                    if *before <= index {
+                        index += 1;
+                    }
+                }
+                if depth + 1 == segments.len() {
+                    gone.push(index);
+                    gone.sort_unstable();
+                }
+                text.push_str(&format!("[{index}]"));
+            }
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+            Segment::Unknown => text.push('?'),
+        }
+    }
+    text
+}
+
+/// A length of time, written as in Envoy's own configuration: seconds with a unit, `10s` or
+/// `0.25s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(pub Duration);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let malformed = || de::Error::custom("is not a duration such as 10s or 0.25s");
+        let seconds = text.strip_suffix('s').ok_or_else(malformed)?;
+        if !seconds.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            return Err(malformed());
+        }
+        let seconds: f64 = seconds.parse().map_err(|_| malformed())?;
+        Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| malformed())
+    }
+}
+
+/// A whole number. A number in a `google.protobuf.Struct` may come as a fraction with nothing
+/// after the point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Whole(pub u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number that is not negative")
+            }
+
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<Whole, E> {
+                Ok(Whole(n))
+            }
+
+            fn visit_f64<E: de::Error>(self, n: f64) -> Result<Whole, E> {
+                // Up to here every whole number is exact.
+                const EXACT: f64 = 9_007_199_254_740_992.0;
+                if n.fract() == 0.0 && (0.0..=EXACT).contains(&n) {
+                    Ok(Whole(n as u64))
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Float(n), &self))
+                }
+            }
+        }
+        deserializer.deserialize_any(Number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Config {
+        size: Option<Whole>,
+        wait: Option<Seconds>,
+        rules: Vec<Rule>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Rule {
+        name: String,
+    }
+
+    fn mistakes(json: &str) -> Vec<String> {
+        read::<Config>(json.as_bytes()).1.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_good_document_is_read() {
+        let (config, mistakes) = read::<Config>(br#"{"size": 3.0, "wait": "0.25s"}"#);
+        assert_eq!(mistakes, []);
+        assert_eq!(config.size, Some(Whole(3)));
+        assert_eq!(config.wait, Some(Seconds(Duration::from_millis(250))));
+        assert_eq!(read::<Config>(b" "), (Config::default(), vec![]));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_place_in_the_users_document() {
+        let json = r#"{
+            "size": -1, "wait": "soon", "sise": 3,
+            "rules": [{"name": "a"}, {"nam": "b", "name": 1}, {}, {"name": "c", "x": 1}, 7]
+        }"#;
+        assert_eq!(
+            mistakes(json),
+            [
+                "rules[1].nam: unknown field `nam`, expected `name` (got \"b\")",
+                "rules[1].name: invalid type: integer `1`, expected a string (got 1)",
+                "rules[1]: missing field `name` (got {})",
+                "rules[2]: missing field `name` (got {})",
+                "rules[3].x: unknown field `x`, expected `name` (got 1)",
+                "rules[4]: invalid type: integer `7`, expected struct Rule (got 7)",
+                "sise: unknown field `sise`, expected one of `size`, `wait`, `rules` (got 3)",
+                "size: invalid type: integer `-1`, expected a whole number that is not negative \
+                 (got -1)",
+                "wait: is not a duration such as 10s or 0.25s (got \"soon\")",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_one_mistake() {
+        assert_eq!(mistakes("{").len(), 1);
+        assert_eq!(mistakes("[]").len(), 1);
+        assert_eq!(mistakes("1e5").len(), 1);
+    }
+}
