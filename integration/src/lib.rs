@@ -1,1 +1,42 @@
-//! Real Envoy, real clients, real servers: tests, load, benches and the demo.
+//! Real Envoy, real brokers and real clients on 127.0.0.1, for the tests, the benches and the demo.
+//!
+//! Everything started here ends with the value that started it, and at the latest with the process that did: see
+//! [`process`].
+
+pub mod broker;
+pub mod client;
+pub mod envoy;
+pub mod ports;
+pub mod process;
+pub mod wire;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// The repository's root: what the paths in `envoy-configs/` are relative to.
+#[must_use]
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}
+
+/// How long anything that needs no waiting by design may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks `probe` again and again until it answers; an error that says `what` was awaited after [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(answer) = probe()? {
+            return Ok(answer);
+        }
+        if Instant::now() >= deadline {
+            bail!("waited {PATIENCE:?} in vain for {what}");
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}

@@ -22,6 +22,8 @@ pub(crate) struct State<F: Filter> {
     session: Session<F>,
     delivery: Delivery,
     passage: Passage,
+    /// Envoy was told to close the connection.
+    closing: bool,
     closed: bool,
 }
 
@@ -76,6 +78,7 @@ impl<F: Filter> Connection<F> {
             session,
             delivery: Delivery::default(),
             passage: Passage::default(),
+            closing: false,
             closed: false,
         };
         let state = Rc::new(RefCell::new(state));
@@ -108,7 +111,7 @@ impl<F: Filter> StreamContext for Connection<F> {
     fn on_downstream_data(&mut self, size: usize, end: bool) -> Action {
         let state = &mut *self.state.borrow_mut();
         state.delivery.readable = true;
-        if state.closed {
+        if state.closing || state.closed {
             return Action::Pause;
         }
         match &mut state.session {
@@ -123,6 +126,9 @@ impl<F: Filter> StreamContext for Connection<F> {
                     }
                     // What was taken must not reach the next filter as it is.
                     state.delivery.deliver(bridge, &self.shared, self.id, true);
+                    if bridge.next_step().close {
+                        self.shared.wake(self.id);
+                    }
                 } else {
                     state.delivery.put_back();
                 }
@@ -189,7 +195,7 @@ impl<F: Filter> State<F> {
     /// Does what could not be done where it became due. Called in the connection's context, from a
     /// stack with nothing of the connection on it.
     pub(crate) fn serve(&mut self, shared: &Shared<F>, id: u32) {
-        if self.closed {
+        if self.closing || self.closed {
             return;
         }
         if let Session::Bridge(bridge) = &mut self.session {
@@ -203,6 +209,9 @@ impl<F: Filter> State<F> {
                 self.delivery.deliver(bridge, shared, id, false);
             }
             if bridge.next_step().close {
+                // Envoy flushes what was written before; until then nothing is left to do, and
+                // doing it would keep Envoy from flushing.
+                self.closing = true;
                 close_downstream();
             }
         }
@@ -210,7 +219,7 @@ impl<F: Filter> State<F> {
 
     /// A deadline of this connection passed. Called in its context, from a clean stack.
     pub(crate) fn expire(&mut self, shared: &Shared<F>, id: u32, now: Duration) {
-        if self.closed {
+        if self.closing || self.closed {
             return;
         }
         self.delivery.watched = None;
@@ -223,6 +232,7 @@ impl<F: Filter> State<F> {
                 if observer.deadline().is_some_and(|deadline| deadline <= now)
                     && observer.handle_timeout()
                 {
+                    self.closing = true;
                     close_downstream();
                 } else if observer.may_proceed() && self.passage.held.take().is_some() {
                     resume();
@@ -289,9 +299,6 @@ impl Delivery {
             resume();
         } else if taken {
             let _ = hostcalls::set_buffer(BufferType::DownstreamData, 0, usize::MAX, &[]);
-        }
-        if step.close {
-            shared.wake(id);
         }
         self.watch(shared, id, step.deadline);
     }

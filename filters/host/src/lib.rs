@@ -19,6 +19,7 @@
 //! the socket. Octets for the next filter must replace the whole buffer while they are delivered;
 //! what was in it is put aside for just as long and put back before the socket is read again.
 
+mod configuration;
 mod connection;
 mod filter_state;
 mod root;

@@ -14,6 +14,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, RootContext, StreamContext};
 use proxy_wasm::types::{ContextType, LogLevel, MetricType};
 
+use crate::configuration;
 use crate::connection::{Connection, State};
 use crate::{Filter, Mode};
 
@@ -122,7 +123,7 @@ impl<F: Filter> RootContext for Root<F> {
     }
 
     fn on_configure(&mut self, _: usize) -> bool {
-        let json = self.get_plugin_configuration().unwrap_or_default();
+        let json = configuration::as_json(self.get_plugin_configuration().unwrap_or_default());
         let filter = match F::configure(&json, &self.registry) {
             Ok(filter) => filter,
             Err(mistakes) => {

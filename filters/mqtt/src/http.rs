@@ -21,7 +21,9 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bridge::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use codec_mqtt::{ConnAck, Connect, ConnectReturnCode, Properties, Property, ReasonCode, Version};
+use codec_mqtt::{
+    ConnAck, Connect, ConnectCode, ConnectReturnCode, Properties, Property, ReasonCode, Version,
+};
 
 use crate::config::{Authorization, Settings};
 
@@ -186,7 +188,11 @@ impl Refusal {
     /// word for it.
     pub(crate) fn connack(&self, version: Version, max_packet_size: u32) -> Option<Vec<u8>> {
         if version == Version::V311 {
-            let connack = ConnAck::v311(false, self.return_code?);
+            let connack = ConnAck {
+                session_present: false,
+                code: ConnectCode::V311(self.return_code?),
+                properties: Properties::EMPTY,
+            };
             return encoded(&connack, version, max_packet_size);
         }
         let mut properties = Vec::new();
@@ -196,11 +202,15 @@ impl Refusal {
         properties.push(Property::ReasonString(&self.reason));
         // The properties are left out where they would exceed what the client accepts
         // (MQTT 5.0 §3.2.2.3.9).
-        let mut connack = ConnAck::v5(false, self.reason_code, Properties::from_slice(&properties));
+        let mut connack = ConnAck {
+            session_present: false,
+            code: ConnectCode::V5(self.reason_code),
+            properties: Properties::from(&*properties),
+        };
         if let Some(octets) = encoded(&connack, version, max_packet_size) {
             return Some(octets);
         }
-        connack.properties = Properties::default();
+        connack.properties = Properties::EMPTY;
         encoded(&connack, version, max_packet_size)
     }
 
@@ -215,7 +225,7 @@ impl Refusal {
 }
 
 fn encoded(connack: &ConnAck<'_>, version: Version, max_packet_size: u32) -> Option<Vec<u8>> {
-    let len = connack.encoded_len(version);
+    let len = connack.encoded_len(version).ok()?;
     if len > max_packet_size as usize {
         return None;
     }

@@ -1,5 +1,6 @@
 //! A session in bridge mode.
 
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use bridge::{Bytes, Direction, Ended, Input, Link, Peer, Protocol, Response, StreamId, Want};
@@ -153,7 +154,10 @@ impl Session {
         let request = http::request(connect, &self.settings, server_name);
         let client = Client {
             version: connect.version,
-            max_packet_size: connect.properties.maximum_packet_size().unwrap_or(u32::MAX),
+            max_packet_size: connect
+                .properties
+                .maximum_packet_size()
+                .map_or(u32::MAX, NonZeroU32::get),
         };
         match link.open(request, false) {
             Ok(stream) => {
@@ -259,8 +263,8 @@ impl Session {
     }
 
     fn disconnect(&self, link: &mut Link, reason_code: ReasonCode) {
-        let disconnect = Disconnect { reason_code, properties: Properties::default() };
-        let mut octets = vec![0; disconnect.encoded_len(Version::V5)];
+        let disconnect = Disconnect { reason_code, properties: Properties::EMPTY };
+        let mut octets = vec![0; disconnect.encoded_len(Version::V5).unwrap_or_default()];
         if disconnect.encode(Version::V5, &mut octets).is_ok() {
             self.stats.packet(Direction::ToClient, PacketType::DISCONNECT, 0);
             self.stats.octets(Direction::ToClient, octets.len());

@@ -1,0 +1,218 @@
+//! What does it cost to put an MQTT session through each of these? Everything side by side in one run, the sides taking
+//! turns within each round, so that what the machine does meanwhile hits all of them.
+
+mod gate;
+mod load;
+mod report;
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use integration::broker::{Mosquitto, Sink};
+use integration::root;
+
+use gate::{Gate, Side};
+use report::{Better, Report};
+
+const USAGE: &str =
+    "usage: bench-mqtt [--rounds N] [--quick] [--sides direct,tcp_proxy,haproxy,observe,bridge]
+                  [--only bulk,mosquitto,latency,connections,memory]";
+
+struct Options {
+    rounds: usize,
+    quick: bool,
+    sides: Vec<Side>,
+    only: Vec<String>,
+}
+
+impl Options {
+    fn parse() -> Result<Self> {
+        let mut options = Self { rounds: 7, quick: false, sides: Vec::new(), only: Vec::new() };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
+            match arg.as_str() {
+                "--quick" => options.quick = true,
+                "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
+                "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
+                "--sides" => {
+                    options.sides = value()?.split(',').map(Side::named).collect::<Result<_>>()?;
+                }
+                _ => bail!("{USAGE}"),
+            }
+        }
+        if options.quick {
+            options.rounds = options.rounds.min(3);
+        }
+        if options.sides.is_empty() {
+            options.sides = Side::ALL.to_vec();
+            if !root().join("dist/mqtt.wasm").is_file() {
+                eprintln!(
+                    "dist/mqtt.wasm is not there: leaving out observe and bridge (`make wasm` builds it)"
+                );
+                options.sides.retain(|side| !side.needs_filter());
+            }
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, what: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == what)
+    }
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Unwinds out of the run on Ctrl-C, so that everything that was started is ended.
+fn check_stop() -> Result<()> {
+    if STOP.load(Ordering::Relaxed) {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse()?;
+    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
+    let descriptors = raise_descriptor_limit();
+    let mut report = Report::new(&options.sides);
+
+    if options.wants("bulk") {
+        bulk(&options, &mut report)?;
+    }
+    if options.wants("mosquitto") {
+        bulk_to_mosquitto(&options, &mut report)?;
+    }
+    if options.wants("latency") {
+        latency(&options, &mut report)?;
+    }
+    if options.wants("connections") {
+        connections(&options, &mut report)?;
+    }
+    if options.wants("memory") {
+        memory(&options, &mut report, descriptors)?;
+    }
+
+    println!("{}", report.markdown());
+    let dir = root().join(".build/bench");
+    fs::create_dir_all(&dir)?;
+    let file = dir.join("mqtt.json");
+    fs::write(&file, serde_json::to_string_pretty(&report.json())? + "\n")?;
+    eprintln!("written: .build/bench/mqtt.json");
+    Ok(())
+}
+
+/// Thousands of sessions need two descriptors each, here and in the proxies, which inherit the limit.
+fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    // Not higher: some programs make a table as long as the limit.
+    let wanted = limit.maximum.map_or(65_536, |maximum| maximum.min(65_536));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        // Refused, the run goes on with fewer sessions.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(wanted)
+}
+
+fn progress(what: &str, round: usize, rounds: usize) {
+    eprintln!("{what}: round {} of {rounds}", round + 1);
+}
+
+fn bulk(options: &Options, report: &mut Report) -> Result<()> {
+    let sink = Sink::start()?;
+    let gates = Gate::start_all(&options.sides, sink.address())?;
+    for (payload, size) in [(64 * 1024, "64 KiB"), (1024, "1 KiB")] {
+        let name = format!("bulk publish, QoS 0, {size} payloads");
+        for round in 0..options.rounds {
+            progress(&name, round, options.rounds);
+            for gate in &gates {
+                check_stop()?;
+                let bulk = load::bulk(gate, &sink, payload, options.quick)?;
+                report.add(&name, "MB/s", Better::High, gate.side, bulk.megabytes_per_second);
+                if let Some(cpu) = bulk.cpu_seconds_per_gigabyte {
+                    report.add(
+                        &format!("… CPU of the proxy, {size}"),
+                        "s/GB",
+                        Better::Low,
+                        gate.side,
+                        cpu,
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bulk_to_mosquitto(options: &Options, report: &mut Report) -> Result<()> {
+    let mosquitto = Mosquitto::builder().setting("log_type none").start()?;
+    let gates = Gate::start_all(&options.sides, mosquitto.address())?;
+    let name = "bulk publish to mosquitto, 64 KiB payloads";
+    for round in 0..options.rounds {
+        progress(name, round, options.rounds);
+        for gate in &gates {
+            check_stop()?;
+            let rate = load::bulk_confirmed(gate, 64 * 1024, options.quick)?;
+            report.add(name, "MB/s", Better::High, gate.side, rate);
+        }
+    }
+    Ok(())
+}
+
+fn latency(options: &Options, report: &mut Report) -> Result<()> {
+    let mosquitto = Mosquitto::builder().setting("log_type none").start()?;
+    let gates = Gate::start_all(&options.sides, mosquitto.address())?;
+    for round in 0..options.rounds {
+        progress("publish→subscribe latency", round, options.rounds);
+        for gate in &gates {
+            check_stop()?;
+            let micros = load::latency(gate, options.quick)?;
+            report.add("publish→subscribe, p50", "µs", Better::Low, gate.side, micros.p50);
+            report.add("publish→subscribe, p99", "µs", Better::Low, gate.side, micros.p99);
+        }
+    }
+    Ok(())
+}
+
+fn connections(options: &Options, report: &mut Report) -> Result<()> {
+    let sink = Sink::start()?;
+    let gates = Gate::start_all(&options.sides, sink.address())?;
+    for round in 0..options.rounds {
+        progress("new connections", round, options.rounds);
+        for gate in &gates {
+            check_stop()?;
+            let rate = load::connections(gate, options.quick)?;
+            report.add("new connections", "1/s", Better::High, gate.side, rate);
+        }
+    }
+    Ok(())
+}
+
+fn memory(options: &Options, report: &mut Report, descriptors: u64) -> Result<()> {
+    let most = usize::try_from(descriptors / 2).unwrap_or(usize::MAX).saturating_sub(200);
+    let (few, many) = if options.quick { (500, 1_500) } else { (1_000, 5_000) };
+    if many > most {
+        bail!(
+            "{many} idle connections need more than the {descriptors} file descriptors allowed here (ulimit -n)"
+        );
+    }
+    let rounds = options.rounds.min(3);
+    for round in 0..rounds {
+        progress(&format!("memory of {many} idle connections"), round, rounds);
+        for &side in options.sides.iter().filter(|&&side| side != Side::Direct) {
+            check_stop()?;
+            // A fresh proxy each time: memory that was freed but not given back would hide what sessions need.
+            let sink = Sink::start()?;
+            let gate = Gate::start(side, sink.address())?;
+            let memory = load::memory(&gate, &sink, few, many)?;
+            report.add("idle connection, resident", "KiB", Better::Low, side, memory.resident);
+            if let Some(allocated) = memory.allocated {
+                report.add("idle connection, allocated", "KiB", Better::Low, side, allocated);
+            }
+        }
+    }
+    Ok(())
+}

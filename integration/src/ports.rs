@@ -1,0 +1,91 @@
+//! Port numbers on 127.0.0.1 that nobody else takes between being chosen and being listened on.
+//!
+//! They lie below the range from which the kernel takes the ports of outgoing connections, so that no client can sit on
+//! one. Blocks of them are claimed by a lock on a file, which the kernel releases with the process: so test processes
+//! running side by side never meet. Within a process a number is given out once only.
+
+use std::fs::{self, File, OpenOptions};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, bail};
+
+const FIRST: u16 = 12_000;
+const BLOCK: u16 = 100;
+const BLOCKS: u16 = 200;
+
+struct Claimed {
+    /// The locks on the claimed blocks; never released before the process ends.
+    locks: Vec<File>,
+    /// The block from which numbers are taken, and the next offset in it.
+    current: Option<(u16, u16)>,
+    next_block: u16,
+}
+
+static CLAIMED: Mutex<Claimed> =
+    Mutex::new(Claimed { locks: Vec::new(), current: None, next_block: 0 });
+
+/// A port on 127.0.0.1 that nothing listens on, given to this caller alone.
+pub fn free_port() -> Result<u16> {
+    let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let (block, offset) = match claimed.current {
+            Some((block, offset)) if offset < BLOCK => (block, offset),
+            _ => (claim_block(&mut claimed)?, 0),
+        };
+        claimed.current = Some((block, offset + 1));
+        let port = FIRST + block * BLOCK + offset;
+        // Something that is not ours may use it.
+        if is_free(port) {
+            return Ok(port);
+        }
+    }
+}
+
+/// Whether a TCP listener on 127.0.0.1 could have this port now.
+#[must_use]
+pub fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+fn claim_block(claimed: &mut Claimed) -> Result<u16> {
+    let dir = std::env::temp_dir().join("integration-ports");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    while claimed.next_block < BLOCKS {
+        let block = claimed.next_block;
+        claimed.next_block += 1;
+        let path = dir.join(format!("{block}.lock"));
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        if lock.try_lock().is_ok() {
+            claimed.locks.push(lock);
+            return Ok(block);
+        }
+    }
+    bail!("all {BLOCKS} blocks of ports in {} are taken", dir.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_given_out_once() {
+        let ports: HashSet<u16> = (0..250).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 250);
+    }
+
+    #[test]
+    fn a_port_in_use_is_not_given_out() {
+        let taken = free_port().unwrap();
+        let held = TcpListener::bind((Ipv4Addr::LOCALHOST, taken + 1));
+        let next = free_port().unwrap();
+        assert!(held.is_err() || next != taken + 1);
+    }
+}

@@ -1,0 +1,258 @@
+//! The control packets (§3).
+
+mod ack;
+mod auth;
+mod connack;
+mod connect;
+mod disconnect;
+mod ping;
+mod publish;
+mod suback;
+mod subscribe;
+mod unsubscribe;
+
+pub use ack::{PubAck, PubComp, PubRec, PubRel};
+pub use auth::Auth;
+pub use connack::{ConnAck, ConnectCode};
+pub use connect::{Connect, Will};
+pub use disconnect::Disconnect;
+pub use ping::{PingReq, PingResp};
+pub use publish::{Publish, PublishHeader};
+pub use suback::{ReasonCodes, SubAck, UnsubAck};
+pub use subscribe::{RetainHandling, Subscribe, Subscription, SubscriptionIter, Subscriptions};
+pub use unsubscribe::{TopicFilterIter, TopicFilters, Unsubscribe};
+
+use crate::Decoded;
+use crate::error::{DecodeError, EncodeError};
+use crate::frame::{Frame, frame};
+use crate::number::{PacketType, Version};
+use crate::read::Reader;
+
+/// One control packet, borrowing from the bytes it was decoded from (§3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "boxing would allocate")]
+pub enum Packet<'a> {
+    /// §3.1
+    Connect(Connect<'a>),
+    /// §3.2
+    ConnAck(ConnAck<'a>),
+    /// §3.3
+    Publish(Publish<'a>),
+    /// §3.4
+    PubAck(PubAck<'a>),
+    /// §3.5
+    PubRec(PubRec<'a>),
+    /// §3.6
+    PubRel(PubRel<'a>),
+    /// §3.7
+    PubComp(PubComp<'a>),
+    /// §3.8
+    Subscribe(Subscribe<'a>),
+    /// §3.9
+    SubAck(SubAck<'a>),
+    /// §3.10
+    Unsubscribe(Unsubscribe<'a>),
+    /// §3.11
+    UnsubAck(UnsubAck<'a>),
+    /// §3.12
+    PingReq(PingReq),
+    /// §3.13
+    PingResp(PingResp),
+    /// §3.14
+    Disconnect(Disconnect<'a>),
+    /// §3.15
+    Auth(Auth<'a>),
+}
+
+/// Decodes the packet in front of a stream.
+///
+/// `version` is the one its connection's CONNECT chose; a CONNECT itself is decoded as the version it
+/// names. There is no limit on the size: see [`frame`] for that.
+///
+/// # Errors
+///
+/// Whatever the packet alone shows to be malformed or a protocol error. Errors of the fixed header
+/// show before the packet is complete.
+#[inline]
+pub fn decode(bytes: &[u8], version: Version) -> Result<Decoded<Packet<'_>>, DecodeError> {
+    let frame = match frame(bytes, u32::MAX)? {
+        Decoded::Complete { packet, .. } => packet,
+        Decoded::Incomplete { needed } => return Ok(Decoded::Incomplete { needed }),
+    };
+    if frame.packet_type == PacketType::AUTH && version == Version::V311 {
+        return Err(DecodeError::ReservedPacketType(PacketType::AUTH.0));
+    }
+    let consumed = frame.len();
+    let Some(body) = bytes.get(frame.header_len..consumed) else {
+        return Ok(Decoded::Incomplete { needed: consumed });
+    };
+    let mut reader = Reader::new(body);
+    let packet = match frame.packet_type {
+        PacketType::PUBLISH => Packet::Publish(Publish::read(&mut reader, frame.flags, version)?),
+        PacketType::CONNECT => Packet::Connect(Connect::read(&mut reader)?),
+        PacketType::CONNACK => Packet::ConnAck(ConnAck::read(&mut reader, version)?),
+        PacketType::PUBACK => Packet::PubAck(PubAck::read(&mut reader, version)?),
+        PacketType::PUBREC => Packet::PubRec(PubRec::read(&mut reader, version)?),
+        PacketType::PUBREL => Packet::PubRel(PubRel::read(&mut reader, version)?),
+        PacketType::PUBCOMP => Packet::PubComp(PubComp::read(&mut reader, version)?),
+        PacketType::SUBSCRIBE => Packet::Subscribe(Subscribe::read(&mut reader, version)?),
+        PacketType::SUBACK => Packet::SubAck(SubAck::read(&mut reader, version)?),
+        PacketType::UNSUBSCRIBE => Packet::Unsubscribe(Unsubscribe::read(&mut reader, version)?),
+        PacketType::UNSUBACK => Packet::UnsubAck(UnsubAck::read(&mut reader, version)?),
+        PacketType::PINGREQ => Packet::PingReq(PingReq),
+        PacketType::PINGRESP => Packet::PingResp(PingResp),
+        PacketType::DISCONNECT => Packet::Disconnect(Disconnect::read(&mut reader, version)?),
+        PacketType::AUTH => Packet::Auth(Auth::read(&mut reader)?),
+        PacketType(number) => return Err(DecodeError::ReservedPacketType(number)),
+    };
+    reader.finish()?;
+    Ok(Decoded::Complete { packet, consumed })
+}
+
+/// Decodes the packet that opens a connection (§3.1), in whichever version it names.
+///
+/// Protocol name and version are judged as soon as their bytes are there.
+///
+/// # Errors
+///
+/// [`DecodeError::UnexpectedPacketType`] for any other packet, otherwise as [`decode`].
+#[inline]
+pub fn decode_connect(bytes: &[u8]) -> Result<Decoded<Connect<'_>>, DecodeError> {
+    let frame = match frame_of(bytes, PacketType::CONNECT)? {
+        Decoded::Complete { packet, .. } => packet,
+        Decoded::Incomplete { needed } => return Ok(Decoded::Incomplete { needed }),
+    };
+    let consumed = frame.len();
+    let Some(body) = bytes.get(frame.header_len..consumed) else {
+        connect::check_protocol(bytes.get(frame.header_len..).unwrap_or_default())?;
+        return Ok(Decoded::Incomplete { needed: consumed });
+    };
+    let mut reader = Reader::new(body);
+    let packet = Connect::read(&mut reader)?;
+    reader.finish()?;
+    Ok(Decoded::Complete { packet, consumed })
+}
+
+/// Decodes a PUBLISH up to its payload, which may still be on its way (§3.3).
+///
+/// `consumed` is the offset of the payload, [`PublishHeader::payload_len`] its length.
+///
+/// # Errors
+///
+/// [`DecodeError::UnexpectedPacketType`] for any other packet, otherwise as [`decode`].
+#[inline]
+pub fn decode_publish_header(
+    bytes: &[u8],
+    version: Version,
+) -> Result<Decoded<PublishHeader<'_>>, DecodeError> {
+    let frame = match frame_of(bytes, PacketType::PUBLISH)? {
+        Decoded::Complete { packet, .. } => packet,
+        Decoded::Incomplete { needed } => return Ok(Decoded::Incomplete { needed }),
+    };
+    let available = bytes.get(frame.header_len..bytes.len().min(frame.len())).unwrap_or_default();
+    let remaining_len = frame.remaining_len as usize;
+    match publish::header_len(available, remaining_len, frame.flags, version)? {
+        Decoded::Complete { packet: header, .. } => {
+            let mut reader = Reader::new(header);
+            let packet = PublishHeader::read(
+                &mut reader,
+                frame.flags,
+                remaining_len - header.len(),
+                version,
+            )?;
+            Ok(Decoded::Complete { packet, consumed: frame.header_len + header.len() })
+        }
+        Decoded::Incomplete { needed } => {
+            Ok(Decoded::Incomplete { needed: frame.header_len + needed })
+        }
+    }
+}
+
+/// The fixed header of a packet that must be of this type; the first byte decides.
+#[inline]
+fn frame_of(bytes: &[u8], packet_type: PacketType) -> Result<Decoded<Frame>, DecodeError> {
+    let found = frame(bytes, u32::MAX);
+    match bytes.first().map(|first| PacketType(first >> 4)) {
+        Some(other) if other != packet_type && other != PacketType(0) => {
+            Err(DecodeError::UnexpectedPacketType(other))
+        }
+        _ => found,
+    }
+}
+
+impl Packet<'_> {
+    /// The type of the packet.
+    pub const fn packet_type(&self) -> PacketType {
+        match self {
+            Self::Connect(_) => PacketType::CONNECT,
+            Self::ConnAck(_) => PacketType::CONNACK,
+            Self::Publish(_) => PacketType::PUBLISH,
+            Self::PubAck(_) => PacketType::PUBACK,
+            Self::PubRec(_) => PacketType::PUBREC,
+            Self::PubRel(_) => PacketType::PUBREL,
+            Self::PubComp(_) => PacketType::PUBCOMP,
+            Self::Subscribe(_) => PacketType::SUBSCRIBE,
+            Self::SubAck(_) => PacketType::SUBACK,
+            Self::Unsubscribe(_) => PacketType::UNSUBSCRIBE,
+            Self::UnsubAck(_) => PacketType::UNSUBACK,
+            Self::PingReq(_) => PacketType::PINGREQ,
+            Self::PingResp(_) => PacketType::PINGRESP,
+            Self::Disconnect(_) => PacketType::DISCONNECT,
+            Self::Auth(_) => PacketType::AUTH,
+        }
+    }
+
+    /// The size of the whole packet in bytes. A CONNECT is measured as the version it names.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode), except for the size of the output.
+    #[inline]
+    pub fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
+        match self {
+            Self::Connect(packet) => packet.encoded_len(),
+            Self::ConnAck(packet) => packet.encoded_len(version),
+            Self::Publish(packet) => packet.encoded_len(version),
+            Self::PubAck(packet) => packet.encoded_len(version),
+            Self::PubRec(packet) => packet.encoded_len(version),
+            Self::PubRel(packet) => packet.encoded_len(version),
+            Self::PubComp(packet) => packet.encoded_len(version),
+            Self::Subscribe(packet) => packet.encoded_len(version),
+            Self::SubAck(packet) => packet.encoded_len(version),
+            Self::Unsubscribe(packet) => packet.encoded_len(version),
+            Self::UnsubAck(packet) => packet.encoded_len(version),
+            Self::PingReq(packet) => packet.encoded_len(version),
+            Self::PingResp(packet) => packet.encoded_len(version),
+            Self::Disconnect(packet) => packet.encoded_len(version),
+            Self::Auth(packet) => packet.encoded_len(version),
+        }
+    }
+
+    /// Writes the packet to the front of `out` and returns its size. A CONNECT is written as the
+    /// version it names.
+    ///
+    /// # Errors
+    ///
+    /// A packet that `version` cannot express, that a receiver would refuse, or that does not fit
+    /// `out`. After an error the contents of `out` are unspecified.
+    #[inline]
+    pub fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+        match self {
+            Self::Connect(packet) => packet.encode(out),
+            Self::ConnAck(packet) => packet.encode(version, out),
+            Self::Publish(packet) => packet.encode(version, out),
+            Self::PubAck(packet) => packet.encode(version, out),
+            Self::PubRec(packet) => packet.encode(version, out),
+            Self::PubRel(packet) => packet.encode(version, out),
+            Self::PubComp(packet) => packet.encode(version, out),
+            Self::Subscribe(packet) => packet.encode(version, out),
+            Self::SubAck(packet) => packet.encode(version, out),
+            Self::Unsubscribe(packet) => packet.encode(version, out),
+            Self::UnsubAck(packet) => packet.encode(version, out),
+            Self::PingReq(packet) => packet.encode(version, out),
+            Self::PingResp(packet) => packet.encode(version, out),
+            Self::Disconnect(packet) => packet.encode(version, out),
+            Self::Auth(packet) => packet.encode(version, out),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! PUBLISH (§3.3).
+
+use core::num::NonZeroU16;
+
+use crate::Decoded;
+use crate::error::{DecodeError, EncodeError};
+use crate::number::{PacketType, PropertyId, QoS, Version};
+use crate::property::{Place, Properties, topic_name_len};
+use crate::read::{Reader, truncated, variable_byte_integer};
+use crate::topic::{self, TopicNameError};
+use crate::write::{self, Writer};
+
+/// Publish message (§3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// This may be a re-delivery (§3.3.1.1).
+    pub dup: bool,
+    /// The level of assurance (§3.3.1.2).
+    pub qos: QoS,
+    /// To be retained, or was retained (§3.3.1.3).
+    pub retain: bool,
+    /// The topic name; empty only in MQTT 5.0 where a topic alias stands for it (§3.3.2.1).
+    pub topic: &'a str,
+    /// The packet identifier: there is one at QoS 1 and QoS 2, and none at QoS 0 (§3.3.2.2).
+    pub packet_id: Option<NonZeroU16>,
+    /// Empty in MQTT 3.1.1 (§3.3.2.3).
+    pub properties: Properties<'a>,
+    /// The application message (§3.3.3).
+    pub payload: &'a [u8],
+}
+
+/// A PUBLISH without its payload, which streams (§3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishHeader<'a> {
+    /// This may be a re-delivery (§3.3.1.1).
+    pub dup: bool,
+    /// The level of assurance (§3.3.1.2).
+    pub qos: QoS,
+    /// To be retained, or was retained (§3.3.1.3).
+    pub retain: bool,
+    /// The topic name; empty only in MQTT 5.0 where a topic alias stands for it (§3.3.2.1).
+    pub topic: &'a str,
+    /// The packet identifier: there is one at QoS 1 and QoS 2, and none at QoS 0 (§3.3.2.2).
+    pub packet_id: Option<NonZeroU16>,
+    /// Empty in MQTT 3.1.1 (§3.3.2.3).
+    pub properties: Properties<'a>,
+    /// The bytes of application message that follow (§3.3.3).
+    pub payload_len: usize,
+}
+
+impl<'a> Publish<'a> {
+    #[inline]
+    pub(super) fn read(
+        reader: &mut Reader<'a>,
+        flags: u8,
+        version: Version,
+    ) -> Result<Self, DecodeError> {
+        let PublishHeader { dup, qos, retain, topic, packet_id, properties, .. } =
+            PublishHeader::read(reader, flags, 0, version)?;
+        let payload = reader.bytes(reader.rest().len())?;
+        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload })
+    }
+
+    /// All but the payload.
+    #[inline]
+    pub const fn header(&self) -> PublishHeader<'a> {
+        PublishHeader {
+            dup: self.dup,
+            qos: self.qos,
+            retain: self.retain,
+            topic: self.topic,
+            packet_id: self.packet_id,
+            properties: self.properties,
+            payload_len: self.payload.len(),
+        }
+    }
+
+    /// The size of the whole packet in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode), except for the size of the output.
+    #[inline]
+    pub fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
+        Ok(self.header().encoded_len(version)? + self.payload.len())
+    }
+
+    /// Writes the packet to the front of `out` and returns its size.
+    ///
+    /// # Errors
+    ///
+    /// A packet that `version` cannot express, that a receiver would refuse, or that does not fit
+    /// `out`. After an error the contents of `out` are unspecified.
+    #[inline]
+    pub fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+        let (mut writer, len) = self.header().write(version, out, self.payload.len())?;
+        writer.bytes(self.payload)?;
+        Ok(len)
+    }
+}
+
+const RETAIN: u8 = 0x01;
+const DUP: u8 = 0x08;
+
+impl<'a> PublishHeader<'a> {
+    #[inline]
+    pub(super) fn read(
+        reader: &mut Reader<'a>,
+        flags: u8,
+        payload_len: usize,
+        version: Version,
+    ) -> Result<Self, DecodeError> {
+        let topic = reader.lone_string()?;
+        if version == Version::V311 || !topic.is_empty() {
+            topic::check_name(topic)?;
+        }
+        let qos = qos(flags)?;
+        let packet_id = match qos {
+            QoS::AtMostOnce => None,
+            _ => Some(reader.packet_id(PacketType::PUBLISH)?),
+        };
+        let properties = match version {
+            Version::V311 => Properties::EMPTY,
+            Version::V5 => Properties::read(reader, Place::PUBLISH)?,
+        };
+        if topic.is_empty() && !properties.contains(PropertyId::TOPIC_ALIAS) {
+            return Err(DecodeError::TopicNameAndAliasMissing);
+        }
+        let (dup, retain) = (flags & DUP != 0, flags & RETAIN != 0);
+        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload_len })
+    }
+
+    /// The bytes up to the payload.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode), except for the size of the output.
+    #[inline]
+    pub fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
+        let header = self.measure(version)?.header;
+        let remaining = header.saturating_add(self.payload_len);
+        Ok(1 + write::variable_byte_integer_len(remaining)? + header)
+    }
+
+    /// Writes the packet up to its payload to the front of `out`, and returns how many bytes that is.
+    /// The `payload_len` bytes of payload follow.
+    ///
+    /// # Errors
+    ///
+    /// A packet that `version` cannot express, that a receiver would refuse, or whose header does not
+    /// fit `out`. After an error the contents of `out` are unspecified.
+    #[inline]
+    pub fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+        self.write(version, out, 0).map(|(_, len)| len)
+    }
+
+    /// Writes the header, with space for `payload_in_out` bytes after it.
+    #[inline]
+    fn write<'b>(
+        &self,
+        version: Version,
+        out: &'b mut [u8],
+        payload_in_out: usize,
+    ) -> Result<(Writer<'b>, usize), EncodeError> {
+        let Lengths { header, properties } = self.measure(version)?;
+        let mut flags = (self.qos as u8) << 1;
+        if self.dup {
+            flags |= DUP;
+        }
+        if self.retain {
+            flags |= RETAIN;
+        }
+        let (mut writer, len) = Writer::packet(
+            out,
+            PacketType::PUBLISH,
+            flags,
+            header.saturating_add(self.payload_len),
+            header + payload_in_out,
+        )?;
+        writer.field(self.topic.as_bytes())?;
+        if let Some(id) = self.packet_id {
+            writer.packet_id(id)?;
+        }
+        if version == Version::V5 {
+            self.properties.write(properties, &mut writer)?;
+        }
+        Ok((writer, len))
+    }
+
+    #[inline]
+    fn measure(&self, version: Version) -> Result<Lengths, EncodeError> {
+        let packet_id = match (self.qos, self.packet_id) {
+            (QoS::AtMostOnce, None) => 0,
+            (QoS::AtMostOnce, Some(_)) => return Err(EncodeError::PacketIdAtQos0),
+            (_, Some(_)) => 2,
+            (_, None) => return Err(EncodeError::PacketIdMissing),
+        };
+        if self.dup && self.qos == QoS::AtMostOnce {
+            return Err(DecodeError::DupWithQos0.into());
+        }
+        let properties = self.properties.measure(Place::PUBLISH, version)?;
+        let mut header = packet_id;
+        if version == Version::V5 {
+            header += write::variable_byte_integer_len(properties)? + properties;
+        }
+        header += if !self.topic.is_empty() {
+            topic_name_len(self.topic)?
+        } else if version == Version::V311 {
+            return Err(DecodeError::TopicName(TopicNameError::Empty).into());
+        } else if self.properties.contains(PropertyId::TOPIC_ALIAS) {
+            2
+        } else {
+            return Err(DecodeError::TopicNameAndAliasMissing.into());
+        };
+        Ok(Lengths { header, properties })
+    }
+}
+
+struct Lengths {
+    /// Variable header.
+    header: usize,
+    properties: usize,
+}
+
+/// The variable header, once it is all there. `needed` counts from the start of the body, of which
+/// `available` has arrived.
+#[inline]
+pub(super) fn header_len(
+    available: &[u8],
+    remaining_len: usize,
+    flags: u8,
+    version: Version,
+) -> Result<Decoded<&[u8]>, DecodeError> {
+    let mut needed = 2;
+    if let Some(len) = available.first_chunk::<2>() {
+        needed += usize::from(u16::from_be_bytes(*len));
+        if qos(flags)? != QoS::AtMostOnce {
+            needed += 2;
+        }
+        if version == Version::V5 {
+            let properties = available.get(needed..).unwrap_or_default();
+            needed += match variable_byte_integer(properties)? {
+                Some((len, size)) => size + len as usize,
+                None => properties.len() + 1,
+            };
+        }
+    }
+    match available.get(..needed) {
+        Some(header) => Ok(Decoded::Complete { packet: header, consumed: needed }),
+        // What is missing will never come.
+        None if needed > remaining_len => Err(truncated(needed, available)),
+        None => Ok(Decoded::Incomplete { needed }),
+    }
+}
+
+/// The QoS in the flags of the fixed header.
+#[inline]
+fn qos(flags: u8) -> Result<QoS, DecodeError> {
+    QoS::from_u8(flags >> 1 & 3).ok_or(DecodeError::PublishQos3)
+}

@@ -1,0 +1,143 @@
+//! Putting fields into an output buffer.
+
+use core::num::NonZeroU16;
+
+use crate::error::{DecodeError, EncodeError};
+use crate::frame::MAX_REMAINING_LENGTH;
+use crate::number::PacketType;
+use crate::text;
+
+/// The output that is left. The caller has measured the packet first; running out of space all the
+/// same is an error, not a panic.
+#[derive(Debug)]
+pub(crate) struct Writer<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> Writer<'a> {
+    /// Starts a packet of which `written` bytes of the `remaining_len` go into `out`; writes the fixed
+    /// header. Also returns how many bytes that makes with the header.
+    #[inline]
+    pub(crate) fn packet(
+        out: &'a mut [u8],
+        packet_type: PacketType,
+        flags: u8,
+        remaining_len: usize,
+        written: usize,
+    ) -> Result<(Self, usize), EncodeError> {
+        let needed = 1 + variable_byte_integer_len(remaining_len)? + written;
+        let rest = out.get_mut(..needed).ok_or(EncodeError::BufferTooSmall { needed })?;
+        let mut writer = Self { rest };
+        writer.u8(packet_type.0 << 4 | flags)?;
+        // Below 2^28, or the line above the last would have failed.
+        writer.variable_byte_integer(remaining_len as u32)?;
+        Ok((writer, needed))
+    }
+
+    #[inline]
+    pub(crate) fn u8(&mut self, value: u8) -> Result<(), EncodeError> {
+        self.array([value])
+    }
+
+    #[inline]
+    pub(crate) fn u16(&mut self, value: u16) -> Result<(), EncodeError> {
+        self.array(value.to_be_bytes())
+    }
+
+    #[inline]
+    pub(crate) fn u32(&mut self, value: u32) -> Result<(), EncodeError> {
+        self.array(value.to_be_bytes())
+    }
+
+    #[inline]
+    pub(crate) fn packet_id(&mut self, id: NonZeroU16) -> Result<(), EncodeError> {
+        self.u16(id.get())
+    }
+
+    #[inline]
+    pub(crate) fn array<const N: usize>(&mut self, value: [u8; N]) -> Result<(), EncodeError> {
+        match core::mem::take(&mut self.rest).split_first_chunk_mut::<N>() {
+            Some((place, rest)) => {
+                *place = value;
+                self.rest = rest;
+                Ok(())
+            }
+            None => Err(EncodeError::BufferTooSmall { needed: N }),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        match core::mem::take(&mut self.rest).split_at_mut_checked(bytes.len()) {
+            Some((place, rest)) => {
+                place.copy_from_slice(bytes);
+                self.rest = rest;
+                Ok(())
+            }
+            None => Err(EncodeError::BufferTooSmall { needed: bytes.len() }),
+        }
+    }
+
+    /// Variable byte integer (§1.5.5).
+    #[inline]
+    pub(crate) fn variable_byte_integer(&mut self, mut value: u32) -> Result<(), EncodeError> {
+        while value >= 0x80 {
+            self.u8(value as u8 | 0x80)?;
+            value >>= 7;
+        }
+        self.u8(value as u8)
+    }
+
+    /// Binary data (§1.5.6) or a string that was measured, and so checked, before.
+    #[inline]
+    pub(crate) fn field(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        // Measured before: fits.
+        self.u16(bytes.len() as u16)?;
+        self.bytes(bytes)
+    }
+}
+
+/// How many bytes a variable byte integer takes (§1.5.5); an error above its range.
+#[inline]
+pub(crate) const fn variable_byte_integer_len(value: usize) -> Result<usize, EncodeError> {
+    match value {
+        0..=127 => Ok(1),
+        128..=16_383 => Ok(2),
+        16_384..=2_097_151 => Ok(3),
+        2_097_152..=268_435_455 => Ok(4),
+        _ => Err(EncodeError::PacketTooLarge { remaining_len: value }),
+    }
+}
+
+/// How many bytes a packet with this remaining length takes.
+#[inline]
+pub(crate) fn packet_len(remaining_len: usize) -> Result<usize, EncodeError> {
+    Ok(1 + variable_byte_integer_len(remaining_len)? + remaining_len)
+}
+
+/// Checks the value of a variable byte integer.
+#[inline]
+pub(crate) fn check_variable_byte_integer(value: u32) -> Result<usize, EncodeError> {
+    if value > MAX_REMAINING_LENGTH {
+        return Err(EncodeError::VariableByteIntegerTooLarge(value));
+    }
+    variable_byte_integer_len(value as usize)
+}
+
+/// How many bytes binary data takes.
+#[inline]
+pub(crate) fn binary_len(bytes: &[u8]) -> Result<usize, EncodeError> {
+    if bytes.len() > usize::from(u16::MAX) {
+        return Err(EncodeError::FieldTooLong { len: bytes.len() });
+    }
+    Ok(2 + bytes.len())
+}
+
+/// How many bytes a string takes; an error if it contains U+0000.
+#[inline]
+pub(crate) fn string_len(string: &str) -> Result<usize, EncodeError> {
+    if text::has_null(string.as_bytes()) {
+        return Err(EncodeError::Refused(DecodeError::NullCharacter));
+    }
+    binary_len(string.as_bytes())
+}
