@@ -21,7 +21,7 @@ help: ## this list
 
 demo: wasm certs ## three brokers, Envoy and real clients on 127.0.0.1, until Ctrl-C (ONCE=1: once through, then exit)
 	@scripts/deps demo
-	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin demo && \
+	@envoy=$$(scripts/envoy) && $(CARGO) build --release -p integration --bin demo && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/demo
 
 test: ## everything: format, lints, unit tests, tests inside wasm, integration tests against the real Envoy

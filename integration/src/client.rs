@@ -76,7 +76,11 @@ impl Mosquitto {
 
     /// Starts it.
     pub fn start(self) -> Result<Running> {
-        let process = Process::start(self.program, &program(self.program)?, |_| Ok(self.args))?;
+        // Into a file it would write in blocks, and a message would show when many more have come.
+        let mut args =
+            vec!["-oL".to_owned(), program(self.program)?.to_string_lossy().into_owned()];
+        args.extend(self.args);
+        let process = Process::start(self.program, &program("stdbuf")?, |_| Ok(args))?;
         Ok(Running { process })
     }
 

@@ -102,6 +102,9 @@ impl Config {
                 "50",
                 "--log-level",
                 "info",
+                // It starts by listing all its extensions.
+                "--component-log-level",
+                "main:warning",
             ];
             Ok(args.map(str::to_owned).to_vec())
         })?;

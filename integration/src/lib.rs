@@ -8,6 +8,7 @@ pub mod client;
 pub mod envoy;
 pub mod ports;
 pub mod process;
+pub mod setup;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
@@ -39,4 +40,19 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Result<Option<T>>) -
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(100));
     }
+}
+
+/// Raises the number of open files this process and its children may have, and says what it is now: thousands of sessions
+/// need two each, here and in the proxies.
+pub fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    // Not higher: some programs make a table as long as the limit.
+    let wanted = limit.maximum.map_or(65_536, |maximum| maximum.min(65_536));
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        // Refused, the run goes on with fewer sessions.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(wanted)
 }

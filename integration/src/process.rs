@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal};
 
+/// What a child may allocate, in bytes: a leak under test has to end the test, not the machine.
+const MEMORY_LIMIT: u64 = 4 << 30;
+
 /// A running program whose output is kept in files.
 #[derive(Debug)]
 pub struct Process {
@@ -38,7 +41,9 @@ impl Process {
 
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "--"])
+            .args(["--pdeathsig", "KILL", "--", "prlimit"])
+            .arg(format!("--data={MEMORY_LIMIT}"))
+            .arg("--")
             .arg(program)
             .args(args)
             .current_dir(crate::root())
@@ -49,7 +54,7 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, dir })
     }
 
-    /// The process identifier: `setpriv` replaces itself with the program.
+    /// The process identifier: `setpriv` and `prlimit` replace themselves with the program.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()

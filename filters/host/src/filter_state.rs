@@ -24,15 +24,22 @@ enum LifeSpan {
 }
 
 /// Sets one filter state object of the connection in whose context this is called.
-pub(crate) fn set(path: &str, value: &str) {
-    let arguments = Arguments {
-        path: path.to_owned(),
-        value: value.to_owned(),
-        span: LifeSpan::DownstreamConnection.into(),
+///
+/// An object of Envoy's own (`envoy.…`) is made by Envoy, so that its filters understand it. Any
+/// other one is a string that Envoy keeps under `wasm.` and the name.
+pub(crate) fn set(name: &str, value: &str) {
+    let result = if name.starts_with("envoy.") {
+        let arguments = Arguments {
+            path: name.to_owned(),
+            value: value.to_owned(),
+            span: LifeSpan::DownstreamConnection.into(),
+        };
+        let encoded = arguments.encode_to_vec();
+        hostcalls::call_foreign_function("set_envoy_filter_state", Some(&encoded)).map(drop)
+    } else {
+        hostcalls::set_property(vec![name], Some(value.as_bytes()))
     };
-    let encoded = arguments.encode_to_vec();
-    if let Err(status) = hostcalls::call_foreign_function("set_envoy_filter_state", Some(&encoded))
-    {
-        log::warn!("filter state {path} could not be set: {status:?}");
+    if let Err(status) = result {
+        log::warn!("filter state {name} could not be set: {status:?}");
     }
 }

@@ -68,25 +68,38 @@ pub fn frame(bytes: &[u8], max_packet_size: u32) -> Result<Decoded<Frame>, Decod
     Ok(Decoded::Complete { packet: frame, consumed: header_len })
 }
 
-/// The flags that a type requires, indexed by type; PUBLISH has its own meaning for them (§2.1.3).
+/// Checks the flags of the fixed header (§2.1.3); in PUBLISH they have a meaning of their own.
 #[inline]
 fn check_flags(packet_type: PacketType, flags: u8) -> Result<(), DecodeError> {
-    let required = match packet_type {
-        PacketType::PUBLISH => {
-            return match flags {
-                0b0000..=0b0101 | 0b1010..=0b1101 => Ok(()),
-                0b1000 | 0b1001 => Err(DecodeError::DupWithQos0),
-                _ => Err(DecodeError::PublishQos3),
-            };
-        }
-        PacketType::PUBREL | PacketType::SUBSCRIBE | PacketType::UNSUBSCRIBE => 0b0010,
-        PacketType(0) => return Err(DecodeError::ReservedPacketType(0)),
-        _ => 0,
+    let allowed: u16 = if packet_type == PacketType::PUBLISH {
+        PUBLISH_FLAGS
+    } else if WITH_FLAG_1 >> packet_type.0 & 1 != 0 {
+        1 << 0b0010
+    } else {
+        1 << 0b0000
     };
-    if flags != required {
-        return Err(DecodeError::ReservedFlags { packet_type, flags });
+    if allowed >> flags & 1 != 0 && packet_type.0 != 0 {
+        Ok(())
+    } else {
+        Err(offence(packet_type, flags))
     }
-    Ok(())
+}
+
+/// The flags that PUBLISH may have: QoS 0 without DUP, QoS 1, QoS 2.
+const PUBLISH_FLAGS: u16 = 0b0011_1100_0011_1111;
+
+/// The types whose flags are 0b0010.
+const WITH_FLAG_1: u16 =
+    1 << PacketType::PUBREL.0 | 1 << PacketType::SUBSCRIBE.0 | 1 << PacketType::UNSUBSCRIBE.0;
+
+#[cold]
+fn offence(packet_type: PacketType, flags: u8) -> DecodeError {
+    match packet_type {
+        PacketType(0) => DecodeError::ReservedPacketType(0),
+        PacketType::PUBLISH if flags & 0b0110 == 0b0110 => DecodeError::PublishQos3,
+        PacketType::PUBLISH => DecodeError::DupWithQos0,
+        _ => DecodeError::ReservedFlags { packet_type, flags },
+    }
 }
 
 #[cfg(test)]

@@ -455,7 +455,7 @@ impl<'a> Properties<'a> {
     /// The properties, in their order.
     #[inline]
     pub fn iter(&self) -> PropertyIter<'a> {
-        PropertyIter { list: self.list, reader: Reader::again(self.bytes, self.text) }
+        PropertyIter { list: self.list, bytes: self.bytes, text: self.text }
     }
 
     /// The first property with this identifier.
@@ -698,7 +698,8 @@ impl<'a> IntoIterator for &Properties<'a> {
 #[derive(Clone, Debug)]
 pub struct PropertyIter<'a> {
     list: &'a [Property<'a>],
-    reader: Reader<'a>,
+    bytes: &'a [u8],
+    text: &'a str,
 }
 
 impl<'a> Iterator for PropertyIter<'a> {
@@ -706,14 +707,25 @@ impl<'a> Iterator for PropertyIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Property<'a>> {
-        if !self.reader.is_empty() {
-            // Validated before: does not fail.
-            return Property::read::<false>(&mut self.reader).ok();
+        if !self.bytes.is_empty() {
+            let (property, rest) = next_on_wire(self.bytes, self.text)?;
+            self.bytes = rest;
+            return Some(property);
         }
         let (first, rest) = self.list.split_first()?;
         self.list = rest;
         Some(*first)
     }
+}
+
+/// The property in front, and what follows it. Out of line, and by value: so the iterator itself can
+/// stay in registers.
+#[inline(never)]
+fn next_on_wire<'a>(bytes: &'a [u8], text: &'a str) -> Option<(Property<'a>, &'a [u8])> {
+    let mut reader = Reader::again(bytes, text);
+    // Validated before: does not fail.
+    let property = Property::read::<false>(&mut reader).ok()?;
+    Some((property, reader.rest()))
 }
 
 impl core::iter::FusedIterator for PropertyIter<'_> {}

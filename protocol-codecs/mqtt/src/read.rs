@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string that stands alone between binary fields, checked except for U+0000.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lone_string(&mut self) -> Result<&'a str, Refused> {
         let field = self.binary()?;
         core::str::from_utf8(field).map_err(|error| self.refuse(invalid_utf8(error)))

@@ -3,46 +3,49 @@
 /// Whether the null character U+0000 is in the string (§1.5.4).
 #[inline]
 pub(crate) fn has_null(bytes: &[u8]) -> bool {
-    any(bytes, zero_bytes)
+    any(bytes, null)
 }
 
 /// Whether U+0000, `+` or `#` is in the string.
 #[inline]
 pub(crate) fn has_null_or_wildcard(bytes: &[u8]) -> bool {
-    any(bytes, |word| zero_bytes(word) | wildcard_bytes(word))
+    any(bytes, null_or_wildcard)
 }
 
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
-/// Not zero exactly if one of the eight bytes is zero.
+/// Sets the highest bit of a byte that is zero. Subtracting 1 borrows from it; in a byte that had the
+/// bit before it means nothing.
 #[inline]
-const fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(LOW_BITS) & !word & HIGH_BITS
+const fn null(word: u64) -> u64 {
+    word.wrapping_sub(LOW_BITS) & !word
 }
 
-/// Not zero exactly if one of the eight bytes is `#` (0x23) or `+` (0x2b), which differ in one bit.
+/// Sets the highest bit of a byte that is zero, `#` (0x23) or `+` (0x2b); the latter two differ in one
+/// bit, and become zero together.
 #[inline]
-const fn wildcard_bytes(word: u64) -> u64 {
-    zero_bytes((word & (0xf7 * LOW_BITS)) ^ (0x23 * LOW_BITS))
+const fn null_or_wildcard(word: u64) -> u64 {
+    let wildcard = (word & (0xf7 * LOW_BITS)) ^ (0x23 * LOW_BITS);
+    (word.wrapping_sub(LOW_BITS) | wildcard.wrapping_sub(LOW_BITS)) & !word
 }
 
-/// Whether `test` is not zero for some word of the string. Words may overlap, and a short string's
-/// word repeats some of its bytes.
-#[inline]
+/// Whether `test` sets the highest bit of some byte of the string. Words may overlap, and the word of
+/// a short string repeats some of its bytes.
+#[inline(always)]
 fn any(bytes: &[u8], test: impl Fn(u64) -> u64) -> bool {
-    if let Some(last) = bytes.last_chunk::<8>() {
+    let found = if let Some(last) = bytes.last_chunk::<8>() {
         let (words, _) = bytes.as_chunks::<8>();
-        let found = words.iter().fold(test(u64::from_le_bytes(*last)), |found, word| {
+        words.iter().fold(test(u64::from_le_bytes(*last)), |found, word| {
             found | test(u64::from_le_bytes(*word))
-        });
-        return found != 0;
-    }
-    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        })
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
-        return test(u64::from(first) | u64::from(last) << 32) != 0;
-    }
-    bytes.iter().any(|&byte| test(u64::from(byte) * LOW_BITS) != 0)
+        test(u64::from(first) | u64::from(last) << 32)
+    } else {
+        bytes.iter().fold(0, |found, &byte| found | test(u64::from(byte) * LOW_BITS))
+    };
+    found & HIGH_BITS != 0
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use integration::broker::{Mosquitto, Sink};
-use integration::root;
+use integration::{raise_descriptor_limit, root};
 
 use gate::{Gate, Side};
 use report::{Better, Report};
@@ -101,20 +101,6 @@ fn main() -> Result<()> {
     fs::write(&file, serde_json::to_string_pretty(&report.json())? + "\n")?;
     eprintln!("written: .build/bench/mqtt.json");
     Ok(())
-}
-
-/// Thousands of sessions need two descriptors each, here and in the proxies, which inherit the limit.
-fn raise_descriptor_limit() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    // Not higher: some programs make a table as long as the limit.
-    let wanted = limit.maximum.map_or(65_536, |maximum| maximum.min(65_536));
-    if limit.current.is_some_and(|current| current < wanted) {
-        limit = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        // Refused, the run goes on with fewer sessions.
-        let _ = setrlimit(Resource::Nofile, limit);
-    }
-    getrlimit(Resource::Nofile).current.unwrap_or(wanted)
 }
 
 fn progress(what: &str, round: usize, rounds: usize) {

@@ -5,7 +5,7 @@ use core::num::NonZeroU16;
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, ReasonCode, Version};
 use crate::property::{Place, Properties};
-use crate::read::Reader;
+use crate::read::{Reader, Refused};
 use crate::write::{self, Writer};
 
 macro_rules! acknowledgement {
@@ -32,7 +32,7 @@ macro_rules! acknowledgement {
             pub(super) fn read(
                 reader: &mut Reader<'a>,
                 version: Version,
-            ) -> Result<Self, DecodeError> {
+            ) -> Result<Self, Refused> {
                 let Fields { packet_id, reason_code, properties } =
                     Fields::read(reader, PacketType::$packet_type, version)?;
                 Ok(Self { packet_id, reason_code, properties })
@@ -103,14 +103,14 @@ impl<'a> Fields<'a> {
         reader: &mut Reader<'a>,
         packet_type: PacketType,
         version: Version,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, Refused> {
         let packet_id = reader.packet_id(packet_type)?;
         let mut reason_code = ReasonCode::SUCCESS;
         let mut properties = Properties::EMPTY;
         // Reason code and property length may be left out (§3.4.2.1, §3.4.2.2.1).
         if version == Version::V5 && !reader.is_empty() {
             reason_code = ReasonCode(reader.u8()?);
-            check(packet_type, reason_code)?;
+            check(packet_type, reason_code).map_err(|error| reader.refuse(error))?;
             if !reader.is_empty() {
                 properties = Properties::read(reader, Place::acknowledgement(packet_type))?;
             }

@@ -3,7 +3,7 @@
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, PropertyId, ReasonCode, Version};
 use crate::property::{Place, Properties};
-use crate::read::Reader;
+use crate::read::{Reader, Refused};
 use crate::write::{self, Writer};
 
 /// Authentication exchange (§3.15); MQTT 5.0 only.
@@ -17,14 +17,14 @@ pub struct Auth<'a> {
 
 impl<'a> Auth<'a> {
     #[inline]
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Refused> {
         // Success without properties may be left out altogether (§3.15.2.1).
         if reader.is_empty() {
             return Ok(Self { reason_code: ReasonCode::SUCCESS, properties: Properties::EMPTY });
         }
         let reason_code = ReasonCode(reader.u8()?);
         let packet = Self { reason_code, properties: Properties::read(reader, Place::AUTH)? };
-        packet.check()?;
+        packet.check().map_err(|error| reader.refuse(error))?;
         Ok(packet)
     }
 

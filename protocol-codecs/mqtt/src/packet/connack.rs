@@ -3,7 +3,7 @@
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{ConnectReturnCode, PacketType, ReasonCode, Version};
 use crate::property::{Place, Properties};
-use crate::read::Reader;
+use crate::read::{Reader, Refused};
 use crate::write::{self, Writer};
 
 /// Connect acknowledgement (§3.2).
@@ -61,10 +61,10 @@ impl ConnectCode {
 
 impl<'a> ConnAck<'a> {
     #[inline]
-    pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, Refused> {
         let [flags, code] = reader.array()?;
         if flags > 1 {
-            return Err(DecodeError::ReservedConnAckFlags(flags));
+            return Err(reader.refuse(DecodeError::ReservedConnAckFlags(flags)));
         }
         let session_present = flags == 1;
         let (code, properties) = match version {
@@ -74,7 +74,7 @@ impl<'a> ConnAck<'a> {
             }
         };
         let packet = Self { session_present, code, properties };
-        packet.check()?;
+        packet.check().map_err(|error| reader.refuse(error))?;
         Ok(packet)
     }
 

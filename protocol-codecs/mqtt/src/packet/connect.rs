@@ -3,7 +3,7 @@
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, PropertyId, QoS, Version};
 use crate::property::{Place, Properties, topic_name_len};
-use crate::read::Reader;
+use crate::read::{Reader, Refused, truncated};
 use crate::topic;
 use crate::write::{self, Writer};
 
@@ -53,22 +53,27 @@ const USERNAME: u8 = 0x80;
 const PROTOCOL_NAME: [u8; 6] = *b"\x00\x04MQTT";
 
 impl<'a> Connect<'a> {
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let version = match check_protocol(reader.rest())? {
-            Some(version) => version,
-            None => return Err(crate::read::truncated(PROTOCOL_NAME.len() + 1, reader.rest())),
+    #[inline(always)]
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Refused> {
+        let version = match check_protocol(reader.rest()) {
+            Ok(Some(version)) => version,
+            Ok(None) => {
+                let needed = PROTOCOL_NAME.len() + 1;
+                return Err(reader.refuse(truncated(needed, reader.rest())));
+            }
+            Err(error) => return Err(reader.refuse(error)),
         };
         let [_, _, _, _, _, _, _, flags, keep_alive @ ..] = reader.array::<10>()?;
-        check_flags(flags, version)?;
+        check_flags(flags, version).map_err(|error| reader.refuse(error))?;
 
         let properties = match version {
             Version::V311 => Properties::EMPTY,
             Version::V5 => Properties::read(reader, Place::CONNECT)?,
         };
-        check_authentication(&properties)?;
+        check_authentication(&properties).map_err(|error| reader.refuse(error))?;
         let client_id = reader.string()?;
         if version == Version::V311 && client_id.is_empty() && flags & CLEAN_START == 0 {
-            return Err(DecodeError::EmptyClientId);
+            return Err(reader.refuse(DecodeError::EmptyClientId));
         }
         let will = if flags & WILL != 0 { Some(Will::read(reader, flags, version)?) } else { None };
         let username = if flags & USERNAME != 0 { Some(reader.string()?) } else { None };
@@ -183,16 +188,18 @@ impl<'a> Connect<'a> {
 }
 
 impl<'a> Will<'a> {
-    #[inline]
-    fn read(reader: &mut Reader<'a>, flags: u8, version: Version) -> Result<Self, DecodeError> {
+    #[inline(always)]
+    fn read(reader: &mut Reader<'a>, flags: u8, version: Version) -> Result<Self, Refused> {
         let properties = match version {
             Version::V311 => Properties::EMPTY,
             Version::V5 => Properties::read(reader, Place::WILL)?,
         };
         let topic = reader.string_or_null::<true>()?;
-        topic::check_name(topic)?;
+        topic::check_name(topic).map_err(|error| reader.refuse(error))?;
         let payload = reader.binary()?;
-        let qos = QoS::from_u8((flags & WILL_QOS) >> 3).ok_or(DecodeError::WillQos3(flags))?;
+        let Some(qos) = QoS::from_u8((flags & WILL_QOS) >> 3) else {
+            return Err(reader.refuse(DecodeError::WillQos3(flags)));
+        };
         Ok(Self { topic, payload, qos, retain: flags & WILL_RETAIN != 0, properties })
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, ReasonCode, Version};
 use crate::property::{Place, Properties};
-use crate::read::Reader;
+use crate::read::{Reader, Refused};
 use crate::write::{self, Writer};
 
 /// Disconnect notification (§3.14). In MQTT 3.1.1 only the client sends it, and it carries nothing.
@@ -21,12 +21,12 @@ impl<'a> Disconnect<'a> {
         Self { reason_code: ReasonCode::NORMAL_DISCONNECTION, properties: Properties::EMPTY };
 
     #[inline]
-    pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, Refused> {
         let mut packet = Self::NORMAL;
         // Reason code and property length may be left out (§3.14.2.1, §3.14.2.2.1).
         if version == Version::V5 && !reader.is_empty() {
             packet.reason_code = ReasonCode(reader.u8()?);
-            check(packet.reason_code)?;
+            check(packet.reason_code).map_err(|error| reader.refuse(error))?;
             if !reader.is_empty() {
                 packet.properties = Properties::read(reader, Place::DISCONNECT)?;
             }

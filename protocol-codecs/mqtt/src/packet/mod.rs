@@ -86,27 +86,63 @@ pub fn decode(bytes: &[u8], version: Version) -> Result<Decoded<Packet<'_>>, Dec
     let Some(body) = bytes.get(frame.header_len..consumed) else {
         return Ok(Decoded::Incomplete { needed: consumed });
     };
+    match (frame.packet_type, version) {
+        (PacketType::PUBLISH, Version::V311) => publish::<false>(body, frame.flags, consumed),
+        (PacketType::PUBLISH, Version::V5) => publish::<true>(body, frame.flags, consumed),
+        (packet_type, version) => not_publish(packet_type, body, version, consumed),
+    }
+}
+
+// Each builds the result in place: a packet is too big to be moved around.
+
+#[inline(always)]
+fn publish<const V5: bool>(
+    body: &[u8],
+    flags: u8,
+    consumed: usize,
+) -> Result<Decoded<Packet<'_>>, DecodeError> {
     let mut reader = Reader::new(body);
-    let packet = match frame.packet_type {
-        PacketType::PUBLISH => Packet::Publish(Publish::read(&mut reader, frame.flags, version)?),
-        PacketType::CONNECT => Packet::Connect(Connect::read(&mut reader)?),
-        PacketType::CONNACK => Packet::ConnAck(ConnAck::read(&mut reader, version)?),
-        PacketType::PUBACK => Packet::PubAck(PubAck::read(&mut reader, version)?),
-        PacketType::PUBREC => Packet::PubRec(PubRec::read(&mut reader, version)?),
-        PacketType::PUBREL => Packet::PubRel(PubRel::read(&mut reader, version)?),
-        PacketType::PUBCOMP => Packet::PubComp(PubComp::read(&mut reader, version)?),
-        PacketType::SUBSCRIBE => Packet::Subscribe(Subscribe::read(&mut reader, version)?),
-        PacketType::SUBACK => Packet::SubAck(SubAck::read(&mut reader, version)?),
-        PacketType::UNSUBSCRIBE => Packet::Unsubscribe(Unsubscribe::read(&mut reader, version)?),
-        PacketType::UNSUBACK => Packet::UnsubAck(UnsubAck::read(&mut reader, version)?),
-        PacketType::PINGREQ => Packet::PingReq(PingReq),
-        PacketType::PINGRESP => Packet::PingResp(PingResp),
-        PacketType::DISCONNECT => Packet::Disconnect(Disconnect::read(&mut reader, version)?),
-        PacketType::AUTH => Packet::Auth(Auth::read(&mut reader)?),
-        PacketType(number) => return Err(DecodeError::ReservedPacketType(number)),
-    };
-    reader.finish()?;
-    Ok(Decoded::Complete { packet, consumed })
+    match Publish::read::<V5>(&mut reader, flags) {
+        Ok(packet) => Ok(Decoded::Complete { packet: Packet::Publish(packet), consumed }),
+        Err(refused) => Err(reader.error(refused)),
+    }
+}
+
+#[inline(never)]
+fn not_publish(
+    packet_type: PacketType,
+    body: &[u8],
+    version: Version,
+    consumed: usize,
+) -> Result<Decoded<Packet<'_>>, DecodeError> {
+    let mut reader = Reader::new(body);
+    macro_rules! packet {
+        ($variant:ident, $read:expr) => {
+            match $read.and_then(|packet| reader.finish().map(|()| packet)) {
+                Ok(packet) => {
+                    Ok(Decoded::Complete { packet: Packet::$variant(packet), consumed })
+                }
+                Err(refused) => Err(reader.error(refused)),
+            }
+        };
+    }
+    match packet_type {
+        PacketType::CONNECT => packet!(Connect, Connect::read(&mut reader)),
+        PacketType::CONNACK => packet!(ConnAck, ConnAck::read(&mut reader, version)),
+        PacketType::PUBACK => packet!(PubAck, PubAck::read(&mut reader, version)),
+        PacketType::PUBREC => packet!(PubRec, PubRec::read(&mut reader, version)),
+        PacketType::PUBREL => packet!(PubRel, PubRel::read(&mut reader, version)),
+        PacketType::PUBCOMP => packet!(PubComp, PubComp::read(&mut reader, version)),
+        PacketType::SUBSCRIBE => packet!(Subscribe, Subscribe::read(&mut reader, version)),
+        PacketType::SUBACK => packet!(SubAck, SubAck::read(&mut reader, version)),
+        PacketType::UNSUBSCRIBE => packet!(Unsubscribe, Unsubscribe::read(&mut reader, version)),
+        PacketType::UNSUBACK => packet!(UnsubAck, UnsubAck::read(&mut reader, version)),
+        PacketType::PINGREQ => packet!(PingReq, Ok(PingReq)),
+        PacketType::PINGRESP => packet!(PingResp, Ok(PingResp)),
+        PacketType::DISCONNECT => packet!(Disconnect, Disconnect::read(&mut reader, version)),
+        PacketType::AUTH => packet!(Auth, Auth::read(&mut reader)),
+        PacketType(number) => Err(DecodeError::ReservedPacketType(number)),
+    }
 }
 
 /// Decodes the packet that opens a connection (§3.1), in whichever version it names.
@@ -128,9 +164,10 @@ pub fn decode_connect(bytes: &[u8]) -> Result<Decoded<Connect<'_>>, DecodeError>
         return Ok(Decoded::Incomplete { needed: consumed });
     };
     let mut reader = Reader::new(body);
-    let packet = Connect::read(&mut reader)?;
-    reader.finish()?;
-    Ok(Decoded::Complete { packet, consumed })
+    match Connect::read(&mut reader).and_then(|packet| reader.finish().map(|()| packet)) {
+        Ok(packet) => Ok(Decoded::Complete { packet, consumed }),
+        Err(refused) => Err(reader.error(refused)),
+    }
 }
 
 /// Decodes a PUBLISH up to its payload, which may still be on its way (§3.3).
@@ -154,13 +191,18 @@ pub fn decode_publish_header(
     match publish::header_len(available, remaining_len, frame.flags, version)? {
         Decoded::Complete { packet: header, .. } => {
             let mut reader = Reader::new(header);
-            let packet = PublishHeader::read(
-                &mut reader,
-                frame.flags,
-                remaining_len - header.len(),
-                version,
-            )?;
-            Ok(Decoded::Complete { packet, consumed: frame.header_len + header.len() })
+            let payload_len = remaining_len - header.len();
+            let read = match version {
+                Version::V311 => PublishHeader::read::<false>(&mut reader, frame.flags, payload_len),
+                Version::V5 => PublishHeader::read::<true>(&mut reader, frame.flags, payload_len),
+            };
+            match read {
+                Ok(packet) => Ok(Decoded::Complete {
+                    packet,
+                    consumed: frame.header_len + header.len(),
+                }),
+                Err(refused) => Err(reader.error(refused)),
+            }
         }
         Decoded::Incomplete { needed } => {
             Ok(Decoded::Incomplete { needed: frame.header_len + needed })

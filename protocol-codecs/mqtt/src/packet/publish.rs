@@ -6,7 +6,7 @@ use crate::Decoded;
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, PropertyId, QoS, Version};
 use crate::property::{Place, Properties, topic_name_len};
-use crate::read::{Reader, truncated, variable_byte_integer};
+use crate::read::{Reader, Refused, truncated, variable_byte_integer};
 use crate::topic::{self, TopicNameError};
 use crate::write::{self, Writer};
 
@@ -49,16 +49,14 @@ pub struct PublishHeader<'a> {
 }
 
 impl<'a> Publish<'a> {
-    #[inline]
-    pub(super) fn read(
+    #[inline(always)]
+    pub(super) fn read<const V5: bool>(
         reader: &mut Reader<'a>,
         flags: u8,
-        version: Version,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, Refused> {
         let PublishHeader { dup, qos, retain, topic, packet_id, properties, .. } =
-            PublishHeader::read(reader, flags, 0, version)?;
-        let payload = reader.bytes(reader.rest().len())?;
-        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload })
+            PublishHeader::read::<V5>(reader, flags, 0)?;
+        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload: reader.rest() })
     }
 
     /// All but the payload.
@@ -103,28 +101,25 @@ const RETAIN: u8 = 0x01;
 const DUP: u8 = 0x08;
 
 impl<'a> PublishHeader<'a> {
-    #[inline]
-    pub(super) fn read(
+    #[inline(always)]
+    pub(super) fn read<const V5: bool>(
         reader: &mut Reader<'a>,
         flags: u8,
         payload_len: usize,
-        version: Version,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<Self, Refused> {
         let topic = reader.lone_string()?;
-        if version == Version::V311 || !topic.is_empty() {
-            topic::check_name(topic)?;
+        if !V5 || !topic.is_empty() {
+            topic::check_name(topic).map_err(|error| reader.refuse(error))?;
         }
-        let qos = qos(flags)?;
+        let qos = qos(flags).map_err(|error| reader.refuse(error))?;
         let packet_id = match qos {
             QoS::AtMostOnce => None,
             _ => Some(reader.packet_id(PacketType::PUBLISH)?),
         };
-        let properties = match version {
-            Version::V311 => Properties::EMPTY,
-            Version::V5 => Properties::read(reader, Place::PUBLISH)?,
-        };
-        if topic.is_empty() && !properties.contains(PropertyId::TOPIC_ALIAS) {
-            return Err(DecodeError::TopicNameAndAliasMissing);
+        let properties =
+            if V5 { Properties::read(reader, Place::PUBLISH)? } else { Properties::EMPTY };
+        if V5 && topic.is_empty() && !properties.contains(PropertyId::TOPIC_ALIAS) {
+            return Err(reader.refuse(DecodeError::TopicNameAndAliasMissing));
         }
         let (dup, retain) = (flags & DUP != 0, flags & RETAIN != 0);
         Ok(Self { dup, qos, retain, topic, packet_id, properties, payload_len })

@@ -6,7 +6,7 @@ use core::num::NonZeroU16;
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, ReasonCode, Version};
 use crate::property::{Place, Properties};
-use crate::read::Reader;
+use crate::read::{Reader, Refused};
 use crate::write::{self, Writer};
 
 /// Subscribe acknowledgement (§3.9).
@@ -83,7 +83,7 @@ macro_rules! subscription_acknowledgement {
             pub(super) fn read(
                 reader: &mut Reader<'a>,
                 version: Version,
-            ) -> Result<Self, DecodeError> {
+            ) -> Result<Self, Refused> {
                 let packet_type = PacketType::$packet_type;
                 let packet_id = reader.packet_id(packet_type)?;
                 let properties = match version {
@@ -94,7 +94,8 @@ macro_rules! subscription_acknowledgement {
                     (PacketType::UNSUBACK, Version::V311) => &[],
                     _ => reader.bytes(reader.rest().len())?,
                 });
-                check(packet_type, reason_codes, version)?;
+                check(packet_type, reason_codes, version)
+                    .map_err(|error| reader.refuse(error))?;
                 Ok(Self { packet_id, properties, reason_codes })
             }
 

@@ -6,7 +6,7 @@ use core::num::NonZeroU16;
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, QoS, Version};
 use crate::property::{Place, Properties};
-use crate::read::Reader;
+use crate::read::{Reader, Refused};
 use crate::topic::TopicFilter;
 use crate::write::{self, Writer};
 
@@ -64,21 +64,24 @@ impl<'a> Subscription<'a> {
 
     /// Reads one, with its filter checked if `FIRST`; the options must be valid in either case.
     #[inline]
-    fn read<const FIRST: bool>(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+    fn read<const FIRST: bool>(reader: &mut Reader<'a>) -> Result<Self, Refused> {
         let filter = reader.string_or_null::<FIRST>()?;
         let options = reader.u8()?;
         if options & RESERVED != 0 {
-            return Err(DecodeError::ReservedSubscriptionOptions(options));
+            return Err(reader.refuse(DecodeError::ReservedSubscriptionOptions(options)));
         }
         let retain_handling = match options >> 4 {
             0 => RetainHandling::Send,
             1 => RetainHandling::SendIfNew,
             2 => RetainHandling::DoNotSend,
-            _ => return Err(DecodeError::RetainHandling3(options)),
+            _ => return Err(reader.refuse(DecodeError::RetainHandling3(options))),
+        };
+        let Some(qos) = QoS::from_u8(options & 3) else {
+            return Err(reader.refuse(DecodeError::SubscriptionQos3(options)));
         };
         Ok(Self {
             filter,
-            qos: QoS::from_u8(options & 3).ok_or(DecodeError::SubscriptionQos3(options))?,
+            qos,
             no_local: options & NO_LOCAL != 0,
             retain_as_published: options & RETAIN_AS_PUBLISHED != 0,
             retain_handling,
@@ -116,7 +119,7 @@ const RESERVED: u8 = 0xc0;
 
 impl<'a> Subscribe<'a> {
     #[inline]
-    pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, Refused> {
         let packet_id = reader.packet_id(PacketType::SUBSCRIBE)?;
         let properties = match version {
             Version::V311 => Properties::EMPTY,
@@ -180,66 +183,62 @@ impl<'a> Subscribe<'a> {
 /// Decoded ones are a view of the packet's bytes, validated as a whole. For encoding, make them from
 /// a slice.
 #[derive(Clone, Copy)]
-pub struct Subscriptions<'a>(Source<'a>);
-
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    /// Validated bytes, and the stretch of text at their end (see [`Reader`]).
-    Wire { bytes: &'a [u8], text: &'a str, count: usize },
-    /// The caller's, validated when written.
-    List(&'a [Subscription<'a>]),
+pub struct Subscriptions<'a> {
+    /// The caller's, validated when written; empty for decoded ones.
+    list: &'a [Subscription<'a>],
+    /// Validated bytes; empty for the caller's.
+    bytes: &'a [u8],
+    /// The stretch of text at the end of `bytes`, see [`Reader`].
+    text: &'a str,
+    /// How many there are, in either.
+    count: usize,
 }
 
 impl<'a> Subscriptions<'a> {
-    fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, DecodeError> {
+    fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, Refused> {
         if reader.is_empty() {
-            return Err(DecodeError::EmptyPayload(PacketType::SUBSCRIBE));
+            return Err(reader.refuse(DecodeError::EmptyPayload(PacketType::SUBSCRIBE)));
         }
         let bytes = reader.rest();
         let mut count = 0;
         while !reader.is_empty() {
-            Subscription::read::<true>(reader)?.check(version)?;
+            let subscription = Subscription::read::<true>(reader)?;
+            subscription.check(version).map_err(|error| reader.refuse(error))?;
             count += 1;
         }
-        Ok(Self(Source::Wire { bytes, text: reader.text(), count }))
+        Ok(Self { list: &[], bytes, text: reader.text(), count })
     }
 
     /// How many there are.
     #[inline]
     pub const fn len(&self) -> usize {
-        match self.0 {
-            Source::Wire { count, .. } => count,
-            Source::List(list) => list.len(),
-        }
+        self.count
     }
 
     /// Whether there are none, which no valid SUBSCRIBE has.
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.count == 0
     }
 
     /// The subscriptions, in their order.
     #[inline]
     pub fn iter(&self) -> SubscriptionIter<'a> {
-        SubscriptionIter(match self.0 {
-            Source::Wire { bytes, text, .. } => Remaining::Wire(Reader::again(bytes, text)),
-            Source::List(list) => Remaining::List(list.iter()),
-        })
+        SubscriptionIter { list: self.list, reader: Reader::again(self.bytes, self.text) }
     }
 }
 
 impl<'a> From<&'a [Subscription<'a>]> for Subscriptions<'a> {
     #[inline]
     fn from(list: &'a [Subscription<'a>]) -> Self {
-        Self(Source::List(list))
+        Self { list, bytes: &[], text: "", count: list.len() }
     }
 }
 
 impl<'a, const N: usize> From<&'a [Subscription<'a>; N]> for Subscriptions<'a> {
     #[inline]
     fn from(list: &'a [Subscription<'a>; N]) -> Self {
-        Self(Source::List(list))
+        Self { list, bytes: &[], text: "", count: list.len() }
     }
 }
 
@@ -279,12 +278,9 @@ impl<'a> IntoIterator for &Subscriptions<'a> {
 
 /// Iterates over [`Subscriptions`].
 #[derive(Clone, Debug)]
-pub struct SubscriptionIter<'a>(Remaining<'a>);
-
-#[derive(Clone, Debug)]
-enum Remaining<'a> {
-    Wire(Reader<'a>),
-    List(core::slice::Iter<'a, Subscription<'a>>),
+pub struct SubscriptionIter<'a> {
+    list: &'a [Subscription<'a>],
+    reader: Reader<'a>,
 }
 
 impl<'a> Iterator for SubscriptionIter<'a> {
@@ -292,11 +288,13 @@ impl<'a> Iterator for SubscriptionIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Subscription<'a>> {
-        match &mut self.0 {
-            // Validated: it fails only at the end.
-            Remaining::Wire(reader) => Subscription::read::<false>(reader).ok(),
-            Remaining::List(list) => list.next().copied(),
+        if !self.reader.is_empty() {
+            // Validated before: does not fail.
+            return Subscription::read::<false>(&mut self.reader).ok();
         }
+        let (first, rest) = self.list.split_first()?;
+        self.list = rest;
+        Some(*first)
     }
 }
 

@@ -6,7 +6,7 @@ use core::num::NonZeroU16;
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, Version};
 use crate::property::{Place, Properties};
-use crate::read::Reader;
+use crate::read::{Reader, Refused};
 use crate::topic::TopicFilter;
 use crate::write::{self, Writer};
 
@@ -23,7 +23,7 @@ pub struct Unsubscribe<'a> {
 
 impl<'a> Unsubscribe<'a> {
     #[inline]
-    pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, DecodeError> {
+    pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, Refused> {
         let packet_id = reader.packet_id(PacketType::UNSUBSCRIBE)?;
         let properties = match version {
             Version::V311 => Properties::EMPTY,
@@ -85,66 +85,62 @@ impl<'a> Unsubscribe<'a> {
 /// Decoded ones are a view of the packet's bytes, validated as a whole. For encoding, make them from
 /// a slice.
 #[derive(Clone, Copy)]
-pub struct TopicFilters<'a>(Source<'a>);
-
-#[derive(Clone, Copy)]
-enum Source<'a> {
-    /// Validated bytes, and the stretch of text at their end (see [`Reader`]).
-    Wire { bytes: &'a [u8], text: &'a str, count: usize },
-    /// The caller's, validated when written.
-    List(&'a [&'a str]),
+pub struct TopicFilters<'a> {
+    /// The caller's, validated when written; empty for decoded ones.
+    list: &'a [&'a str],
+    /// Validated bytes; empty for the caller's.
+    bytes: &'a [u8],
+    /// The stretch of text at the end of `bytes`, see [`Reader`].
+    text: &'a str,
+    /// How many there are, in either.
+    count: usize,
 }
 
 impl<'a> TopicFilters<'a> {
-    fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, DecodeError> {
+    fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, Refused> {
         if reader.is_empty() {
-            return Err(DecodeError::EmptyPayload(PacketType::UNSUBSCRIBE));
+            return Err(reader.refuse(DecodeError::EmptyPayload(PacketType::UNSUBSCRIBE)));
         }
         let bytes = reader.rest();
         let mut count = 0;
         while !reader.is_empty() {
-            TopicFilter::of_valid_length(reader.string_or_null::<true>()?, version)?;
+            let filter = reader.string_or_null::<true>()?;
+            TopicFilter::of_valid_length(filter, version).map_err(|error| reader.refuse(error))?;
             count += 1;
         }
-        Ok(Self(Source::Wire { bytes, text: reader.text(), count }))
+        Ok(Self { list: &[], bytes, text: reader.text(), count })
     }
 
     /// How many there are.
     #[inline]
     pub const fn len(&self) -> usize {
-        match self.0 {
-            Source::Wire { count, .. } => count,
-            Source::List(list) => list.len(),
-        }
+        self.count
     }
 
     /// Whether there are none, which no valid UNSUBSCRIBE has.
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.count == 0
     }
 
     /// The topic filters, in their order.
     #[inline]
     pub fn iter(&self) -> TopicFilterIter<'a> {
-        TopicFilterIter(match self.0 {
-            Source::Wire { bytes, text, .. } => Remaining::Wire(Reader::again(bytes, text)),
-            Source::List(list) => Remaining::List(list.iter()),
-        })
+        TopicFilterIter { list: self.list, reader: Reader::again(self.bytes, self.text) }
     }
 }
 
 impl<'a> From<&'a [&'a str]> for TopicFilters<'a> {
     #[inline]
     fn from(list: &'a [&'a str]) -> Self {
-        Self(Source::List(list))
+        Self { list, bytes: &[], text: "", count: list.len() }
     }
 }
 
 impl<'a, const N: usize> From<&'a [&'a str; N]> for TopicFilters<'a> {
     #[inline]
     fn from(list: &'a [&'a str; N]) -> Self {
-        Self(Source::List(list))
+        Self { list, bytes: &[], text: "", count: list.len() }
     }
 }
 
@@ -184,12 +180,9 @@ impl<'a> IntoIterator for &TopicFilters<'a> {
 
 /// Iterates over [`TopicFilters`].
 #[derive(Clone, Debug)]
-pub struct TopicFilterIter<'a>(Remaining<'a>);
-
-#[derive(Clone, Debug)]
-enum Remaining<'a> {
-    Wire(Reader<'a>),
-    List(core::slice::Iter<'a, &'a str>),
+pub struct TopicFilterIter<'a> {
+    list: &'a [&'a str],
+    reader: Reader<'a>,
 }
 
 impl<'a> Iterator for TopicFilterIter<'a> {
@@ -197,11 +190,13 @@ impl<'a> Iterator for TopicFilterIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a str> {
-        match &mut self.0 {
-            // Validated: it fails only at the end.
-            Remaining::Wire(reader) => reader.string_or_null::<false>().ok(),
-            Remaining::List(list) => list.next().copied(),
+        if !self.reader.is_empty() {
+            // Validated before: does not fail.
+            return self.reader.string_or_null::<false>().ok();
         }
+        let (first, rest) = self.list.split_first()?;
+        self.list = rest;
+        Some(*first)
     }
 }
 
