@@ -116,12 +116,14 @@ impl Registry {
         metric
     }
 
-    /// Calls `report` for every metric that moved since the last time.
+    /// Calls `report` for every metric that moved since the last time, and the first time for every
+    /// gauge, because that of something that has not happened is 0 rather than missing.
     pub fn changes(&self, mut report: impl FnMut(&Change<'_>)) {
         for Metric(entry) in self.0.borrow().values() {
             let value = entry.value.get();
             let by = value.wrapping_sub(entry.reported.get());
-            if by != 0 {
+            let is_new = entry.kind == Kind::Gauge && entry.id.get().is_none();
+            if by != 0 || is_new {
                 entry.reported.set(value);
                 report(&Change { entry, by });
             }
@@ -144,6 +146,19 @@ fn full_name(name: &str, labels: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gauge_is_reported_before_it_moves() {
+        let registry = Registry::default();
+        let _active = registry.gauge("active", &[]);
+        let mut seen = Vec::new();
+        registry.changes(|change| {
+            seen.push(change.by);
+            change.set_id(1);
+        });
+        registry.changes(|change| panic!("{} was reported twice", change.name()));
+        assert_eq!(seen, [0]);
+    }
 
     #[test]
     fn only_what_moved_is_reported_and_only_once() {

@@ -241,3 +241,147 @@ fn server_reference(location: &HeaderValue) -> Option<String> {
     let host = after_scheme.split(['/', '?', '#']).next()?;
     (!host.is_empty()).then(|| host.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(json: &str) -> Settings {
+        Settings::read(json.as_bytes()).expect("valid")
+    }
+
+    fn connect() -> Connect<'static> {
+        Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive: 60,
+            client_id: "sensor-1",
+            username: Some("joe"),
+            password: Some(b"secret"),
+            will: None,
+            properties: Properties::EMPTY,
+        }
+    }
+
+    fn header(request: &Request<()>, name: &str) -> Option<String> {
+        request.headers().get(name).map(|value| value.to_str().expect("text").to_owned())
+    }
+
+    #[test]
+    fn connect_becomes_the_documented_request() {
+        let request = request(&connect(), &settings("{}"), None);
+        assert_eq!(request.method(), Method::POST);
+        assert_eq!(request.uri(), "http://mqtt/");
+        let expected = [
+            ("x-protocol", "mqtt"),
+            ("x-carry", "flow"),
+            ("authorization", "Basic am9lOnNlY3JldA=="),
+            ("x-mqtt-client-id", "sensor-1"),
+            ("x-mqtt-username", "joe"),
+            ("x-mqtt-version", "5.0"),
+            ("x-mqtt-clean-start", "true"),
+            ("x-mqtt-keep-alive", "60"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(header(&request, name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(request.headers().len(), expected.len());
+    }
+
+    #[test]
+    fn the_server_name_is_the_authority_if_it_can_be_one() {
+        let settings = settings(r#"{"authority": "broker.example:1883"}"#);
+        let authority = |name: &str| {
+            let request = request(&connect(), &settings, Some(name.to_owned()));
+            request.uri().authority().expect("always one").to_string()
+        };
+        assert_eq!(authority("eu.example"), "eu.example");
+        assert_eq!(authority("a b"), "broker.example:1883");
+        assert_eq!(authority("a/b"), "broker.example:1883");
+    }
+
+    #[test]
+    fn text_from_the_client_cannot_become_more_than_one_plain_value() {
+        let connect = Connect {
+            client_id: "a\r\nx-mqtt-username: admin",
+            username: Some("ü,%\u{7f}"),
+            ..connect()
+        };
+        let request = request(&connect, &settings("{}"), None);
+        assert_eq!(
+            header(&request, "x-mqtt-client-id").as_deref(),
+            Some("a%0D%0Ax-mqtt-username:%20admin")
+        );
+        assert_eq!(header(&request, "x-mqtt-username").as_deref(), Some("%C3%BC%2C%25%7F"));
+        assert_eq!(request.headers().get_all("x-mqtt-username").iter().count(), 1);
+    }
+
+    #[test]
+    fn credentials_that_the_scheme_cannot_express_are_left_out() {
+        let authorization = |json: &str, connect: &Connect<'_>| {
+            header(&request(connect, &settings(json), None), "authorization")
+        };
+        let colon = Connect { username: Some("a:b"), ..connect() };
+        assert_eq!(authorization("{}", &colon), None);
+        let nobody = Connect { username: None, password: None, ..connect() };
+        assert_eq!(authorization("{}", &nobody), None);
+        let bearer = r#"{"authorization": "bearer"}"#;
+        assert_eq!(authorization(bearer, &connect()).as_deref(), Some("Bearer secret"));
+        let spaced = Connect { password: Some(b"a b"), ..connect() };
+        assert_eq!(authorization(bearer, &spaced), None);
+        assert_eq!(authorization(r#"{"authorization": "none"}"#, &connect()), None);
+    }
+
+    fn refusal(status: u16, location: Option<&'static str>) -> Refusal {
+        let mut headers = HeaderMap::new();
+        if let Some(location) = location {
+            headers.insert("location", HeaderValue::from_static(location));
+        }
+        Refusal::from_status(StatusCode::from_u16(status).expect("valid"), &headers)
+    }
+
+    #[test]
+    fn every_status_has_its_connack_in_both_versions() {
+        for (status, location, v5, v311) in [
+            (400, None, 0x82, None),
+            (401, None, 0x86, Some(4)),
+            (403, None, 0x87, Some(5)),
+            (404, None, 0x90, None),
+            (413, None, 0x95, None),
+            (429, None, 0x9F, Some(3)),
+            (418, None, 0x80, None),
+            (302, Some("mqtt://other:1883/"), 0x9C, Some(3)),
+            (301, Some("other"), 0x9D, Some(3)),
+            (302, None, 0x88, Some(3)),
+            (500, None, 0x88, Some(3)),
+            (503, None, 0x88, Some(3)),
+        ] {
+            let refusal = refusal(status, location);
+            let connack = refusal.connack(Version::V5, u32::MAX).expect("always one");
+            assert_eq!(connack[3], v5, "{status}");
+            let connack = refusal.connack(Version::V311, u32::MAX);
+            assert_eq!(connack.map(|octets| octets[3]), v311, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_names_the_other_server() {
+        let refusal = refusal(307, Some("mqtts://eu.example:8883/path?x"));
+        assert_eq!(refusal.server_reference.as_deref(), Some("eu.example:8883"));
+        let connack = refusal.connack(Version::V5, u32::MAX).expect("one");
+        let text = String::from_utf8_lossy(&connack);
+        assert!(text.contains("eu.example:8883") && text.contains("307 Temporary Redirect"));
+    }
+
+    #[test]
+    fn a_connack_is_no_larger_than_the_client_accepts() {
+        let mut refusal = refusal(403, None);
+        refusal.explain(b" RBAC: access denied\n");
+        assert_eq!(refusal.reason, "403 Forbidden: RBAC: access denied");
+        refusal.explain(b"\x1b[31m");
+        refusal.explain(b"\xff");
+        assert_eq!(refusal.reason, "403 Forbidden: RBAC: access denied");
+        assert_eq!(refusal.connack(Version::V5, 10).expect("short"), [0x20, 3, 0, 0x87, 0]);
+        assert_eq!(refusal.connack(Version::V5, 4), None);
+    }
+}

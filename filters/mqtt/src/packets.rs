@@ -251,3 +251,104 @@ fn look(
     }
     Ok(Look::Whole(frame))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { max_packet_size: 1000, max_buffered_size: 100 };
+
+    fn run(octets: &[u8]) -> (u64, Then, usize) {
+        let mut packets = 0;
+        let run = validate(octets, Version::V311, BOUNDS, |_| packets += 1);
+        (run.octets, run.then, packets)
+    }
+
+    /// PUBLISH, QoS 0, topic `t`, with so many octets of payload.
+    fn publish(payload: u8) -> Vec<u8> {
+        let mut octets = vec![0x30, 3 + payload, 0, 1, b't'];
+        octets.resize(5 + usize::from(payload), b'x');
+        octets
+    }
+
+    #[test]
+    fn whole_packets_form_one_run() {
+        let octets = [publish(3), vec![0xC0, 0], publish(0)].concat();
+        assert_eq!(run(&octets), (octets.len() as u64, Then::More, 3));
+        assert_eq!(run(b""), (0, Then::More, 0));
+    }
+
+    #[test]
+    fn a_publish_counts_whole_once_its_header_is_there() {
+        let octets = publish(90);
+        assert_eq!(run(&octets[..4]), (0, Then::More, 0));
+        assert_eq!(run(&octets[..5]), (95, Then::More, 1));
+    }
+
+    #[test]
+    fn nothing_after_a_fault_or_a_disconnect_belongs_to_the_run() {
+        let bad = [publish(1), vec![0xC1, 0], publish(1)].concat();
+        let (octets, then, packets) = run(&bad);
+        assert_eq!((octets, packets), (6, 1));
+        assert!(matches!(then, Then::Fault(Fault::Decode(DecodeError::ReservedFlags { .. }))));
+
+        let bye = [publish(1), vec![0xE0, 0], publish(1)].concat();
+        let disconnect = Then::Disconnect(ReasonCode::NORMAL_DISCONNECTION);
+        assert_eq!(run(&bye), (8, disconnect, 2));
+    }
+
+    #[test]
+    fn what_only_a_server_sends_is_unexpected_and_so_is_a_second_connect() {
+        for first in [0x10, 0x20, 0x90, 0xB0, 0xD0] {
+            assert_eq!(run(&[first, 0]), (0, Then::Fault(Fault::Unexpected), 0), "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn what_would_have_to_be_held_is_bounded_before_it_arrives() {
+        // SUBSCRIBE with a remaining length of 200.
+        assert_eq!(run(&[0x82, 0xC8, 1]).1, Then::Fault(Fault::TooLargeToHold));
+        // PUBLISH whose topic alone is longer than what may be held.
+        let mut octets = vec![0x30, 0xAC, 2, 0, 200];
+        octets.resize(90, b't');
+        assert_eq!(run(&octets).1, Then::More);
+        octets.resize(101, b't');
+        assert_eq!(run(&octets).1, Then::Fault(Fault::TooLargeToHold));
+        // Any packet above the maximum, by its length alone.
+        assert!(matches!(
+            run(&[0x30, 0xFF, 0x7F]).1,
+            Then::Fault(Fault::Decode(DecodeError::PacketTooLarge { .. }))
+        ));
+    }
+
+    #[test]
+    fn a_watcher_sees_the_same_in_any_pieces() {
+        let stream = [
+            vec![0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 0],
+            vec![0x20, 2, 0, 5],
+            publish(100),
+            vec![0xE0, 2, 0x8E, 0],
+            vec![0xE0, 0],
+            vec![0x00, 0],
+        ]
+        .concat();
+        let watch = |piece: usize| {
+            let mut watcher = Watcher::showing_connect(100);
+            let mut seen = Vec::new();
+            let mut skip = 0_u64;
+            for octets in stream.chunks(piece) {
+                let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(octets.len());
+                skip -= skipped as u64;
+                if skipped < octets.len() {
+                    skip = watcher.see(&octets[skipped..], |s| seen.push(format!("{s:?}")));
+                }
+            }
+            seen
+        };
+        let whole = watch(stream.len());
+        assert_eq!(whole.len(), 10, "{whole:#?}");
+        for piece in 1..stream.len() {
+            assert_eq!(watch(piece), whole, "in pieces of {piece}");
+        }
+    }
+}

@@ -101,7 +101,7 @@ impl Stats {
     /// Counts a connection that ended, by what ended it.
     pub(crate) fn closed(&self, cause: &str) {
         let labels = [("mode", self.mode), ("cause", cause)];
-        self.registry.counter("mqtt_sessions_closed_total", &labels).increment();
+        self.registry.counter("mqtt_connections_closed_total", &labels).increment();
     }
 
     /// Counts a CONNACK, by who made it and its code.

@@ -1,4 +1,5 @@
 //! The MQTT filter as a proxy-wasm module.
+#![allow(missing_docs, reason = "the entry point that the macro makes cannot be documented")]
 
 use core::time::Duration;
 

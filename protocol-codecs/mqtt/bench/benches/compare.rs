@@ -107,13 +107,13 @@ fn look_at_any(data: Option<impl AsRef<[u8]>>) {
 }
 
 fn decode_ours(bytes: &[u8], version: Version) {
-    match ours::decode(black_box(bytes), version) {
+    match &ours::decode(black_box(bytes), version) {
         Ok(Decoded::Complete { packet: Packet::Publish(publish), consumed }) => {
             look(publish.dup);
             look(publish.qos);
             look(publish.retain);
             look(publish.packet_id);
-            look(consumed);
+            look(*consumed);
             look_at(publish.topic);
             look_at(publish.payload);
             touch(&publish.properties);
@@ -122,7 +122,7 @@ fn decode_ours(bytes: &[u8], version: Version) {
             look(connect.version);
             look(connect.clean_start);
             look(connect.keep_alive);
-            look(consumed);
+            look(*consumed);
             look_at(connect.client_id);
             look_at_any(connect.username);
             look_at_any(connect.password);
@@ -139,6 +139,7 @@ fn decode_ours(bytes: &[u8], version: Version) {
     }
 }
 
+#[inline(always)]
 fn touch(properties: &Properties<'_>) {
     for property in properties {
         match property {
