@@ -425,37 +425,46 @@ const KNOWN: u64 =
 /// a slice: `Properties::from(&[Property::TopicAliasMaximum(10)])`. Two are equal if they hold the
 /// same properties in the same order.
 #[derive(Clone, Copy)]
-pub struct Properties<'a> {
-    /// The caller's, validated when written; empty for decoded ones.
-    list: &'a [Property<'a>],
-    /// Validated bytes; empty for the caller's.
+pub struct Properties<'a>(Option<Source<'a>>);
+
+/// Either a view of validated bytes or the caller's list. Not an enum: as fields side by side they
+/// move from where they are made to where they are used without a detour through memory.
+#[derive(Clone, Copy)]
+struct Source<'a> {
     bytes: &'a [u8],
     /// The stretch of text at the end of `bytes`, see [`Reader`].
     text: &'a str,
     /// The set of what is in `bytes`.
     present: u64,
+    /// Empty if there are `bytes`; validated when written.
+    list: &'a [Property<'a>],
 }
 
 impl<'a> Properties<'a> {
     /// No properties.
-    pub const EMPTY: Self = Self { list: &[], bytes: &[], text: "", present: 0 };
+    pub const EMPTY: Self = Self(None);
 
     /// Whether there are none.
     #[inline]
     pub const fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.list.is_empty()
+        self.0.is_none()
     }
 
     /// Whether this property is there.
     #[inline]
     pub fn contains(&self, id: PropertyId) -> bool {
-        self.present & bit(id) != 0 || self.list.iter().any(|property| property.id() == id)
+        self.0.is_some_and(|source| {
+            source.present & bit(id) != 0 || source.list.iter().any(|property| property.id() == id)
+        })
     }
 
     /// The properties, in their order.
     #[inline]
     pub fn iter(&self) -> PropertyIter<'a> {
-        PropertyIter { list: self.list, bytes: self.bytes, text: self.text }
+        match self.0 {
+            Some(Source { bytes, text, list, .. }) => PropertyIter { list, bytes, text },
+            None => PropertyIter { list: &[], bytes: &[], text: "" },
+        }
     }
 
     /// The first property with this identifier.
@@ -515,27 +524,27 @@ impl<'a> Properties<'a> {
             present |= bit(id);
             Property::read::<true>(reader)?;
         }
-        Ok(Self { list: &[], bytes, text: reader.text(), present })
+        Ok(Self(Some(Source { bytes, text: reader.text(), present, list: &[] })))
     }
 
     /// The bytes of the properties, without the property length; an error if they must not be sent
     /// in this place.
     #[inline]
     pub(crate) fn measure(&self, place: Place, version: Version) -> Result<usize, EncodeError> {
-        if self.is_empty() {
+        let Some(source) = self.0 else {
             return Ok(0);
-        }
+        };
         if version == Version::V311 {
             return Err(EncodeError::NotInVersion(version));
         }
         // Only this one may repeat in one place and not in another.
-        let repeated = self.present & bit(PropertyId::SUBSCRIPTION_IDENTIFIER) != 0;
-        if self.present & !place.allowed != 0 || repeated {
+        let repeated = source.present & bit(PropertyId::SUBSCRIPTION_IDENTIFIER) != 0;
+        if source.present & !place.allowed != 0 || repeated {
             check_all(self.iter(), place)?;
         }
         let mut present = 0;
-        let mut len = self.bytes.len();
-        for property in self.list {
+        let mut len = source.bytes.len();
+        for property in source.list {
             place.check(property.id(), present)?;
             present |= bit(property.id());
             len = len.saturating_add(property.encoded_len()?);
@@ -548,8 +557,11 @@ impl<'a> Properties<'a> {
     pub(crate) fn write(&self, len: usize, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         // The packet, which is longer, has been measured: fits.
         writer.variable_byte_integer(len as u32)?;
-        writer.bytes(self.bytes)?;
-        self.list.iter().try_for_each(|property| property.write(writer))
+        let Some(source) = self.0 else {
+            return Ok(());
+        };
+        writer.bytes(source.bytes)?;
+        source.list.iter().try_for_each(|property| property.write(writer))
     }
 }
 
@@ -649,14 +661,17 @@ impl Default for Properties<'_> {
 impl<'a> From<&'a [Property<'a>]> for Properties<'a> {
     #[inline]
     fn from(list: &'a [Property<'a>]) -> Self {
-        Self { list, ..Self::EMPTY }
+        if list.is_empty() {
+            return Self::EMPTY;
+        }
+        Self(Some(Source { bytes: &[], text: "", present: 0, list }))
     }
 }
 
 impl<'a, const N: usize> From<&'a [Property<'a>; N]> for Properties<'a> {
     #[inline]
     fn from(list: &'a [Property<'a>; N]) -> Self {
-        Self { list, ..Self::EMPTY }
+        Self::from(list.as_slice())
     }
 }
 
