@@ -45,13 +45,15 @@ struct Delivery {
 struct Passage {
     /// Octets to skip in each direction before the observer wants to see any.
     skip: [u64; 2],
+    /// How many octets it was shown at once lately.
+    window: usize,
     /// The client's octets wait for the observer to let them proceed; it was shown so many.
     held: Option<usize>,
 }
 
-/// How many octets an observer is shown at once: enough for many small packets, little of a large
-/// one's content.
-const WINDOW: usize = 4096;
+/// How many octets an observer is shown at once, at least and at most: few of a large packet, whose
+/// content it skips, and many small packets, because each look costs a call.
+const WINDOW: std::ops::RangeInclusive<usize> = 1 << 10..=1 << 16;
 
 struct EnvoyConnection;
 
@@ -326,12 +328,16 @@ impl Passage {
             Direction::ToClient => (BufferType::UpstreamData, to_client, 0),
         };
         observer.passed(direction, size.saturating_sub(shown));
+        let window_size = &mut self.window;
         let mut at = shown + pass(skip, size.saturating_sub(shown));
         while at < size {
-            let window = hostcalls::get_buffer(buffer, at, WINDOW.min(size - at)).ok().flatten();
-            let Some(window) = window.filter(|window| !window.is_empty()) else { break };
+            *window_size = (*window_size).clamp(*WINDOW.start(), *WINDOW.end());
+            let window = hostcalls::get_buffer(buffer, at, (*window_size).min(size - at));
+            let window = window.ok().flatten().filter(|window| !window.is_empty());
+            let Some(window) = window else { break };
             at += window.len();
             *skip = observer.see(direction, &window);
+            *window_size = if *skip < window.len() as u64 { *window_size * 2 } else { 0 };
             at += pass(skip, size.saturating_sub(at));
         }
         if direction == Direction::FromClient

@@ -243,7 +243,8 @@ impl Demo {
         eventually("the filter to report every session", || {
             check_stop()?;
             // Of these every session has one, also a refused one, and it comes last.
-            Ok((self.envoy.metric("mqtt_connections_closed_total", &[])? == Some(all)).then_some(()))
+            Ok((self.envoy.metric("mqtt_connections_closed_total", &[])? == Some(all))
+                .then_some(()))
         })?;
         let errors = self.envoy.metric("mqtt_decode_errors_total", &[])?;
         ensure!(errors.is_none_or(|count| count == 0.0), "the filter counted decode errors");
