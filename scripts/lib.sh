@@ -6,9 +6,13 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BUILD=$ROOT/.build
 mkdir -p "$BUILD/log"
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+# Colour only for a person who watches.
+bold= red= plain=
+[ -t 2 ] && bold=$'\033[1m' red=$'\033[1;31m' plain=$'\033[0m'
+
+say() { printf '%s==>%s %s\n' "$bold" "$plain" "$*" >&2; }
 die() {
-  printf '\033[1;31merror:\033[0m %s\n' "$*" >&2
+  printf '%serror:%s %s\n' "$red" "$plain" "$*" >&2
   exit 1
 }
 
