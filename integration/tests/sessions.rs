@@ -311,8 +311,7 @@ fn a_thousand_concurrent_sessions_work_side_by_side() {
 #[test]
 fn rumqttc_of_version_3_1_1_works_unchanged() {
     use rumqttc::{Event, MqttOptions, Packet, QoS};
-    // Fewer than rumqttc has in flight at QoS 2: beyond that it loses its order with mosquitto directly as well.
-    const MESSAGES: usize = 40;
+    const MESSAGES: usize = 100;
 
     let mut setup = Setup::bridge().unwrap();
     let mut options =
@@ -320,10 +319,11 @@ fn rumqttc_of_version_3_1_1_works_unchanged() {
     options.set_max_packet_size(1 << 20, 1 << 20);
     options.set_credentials("user", "password");
     let (client, mut connection) = rumqttc::Client::new(options, 10);
-    client.subscribe("rumqttc/#", QoS::ExactlyOnce).unwrap();
+    // Not QoS 2, at which this client of rumqttc loses messages without Envoy, too.
+    client.subscribe("rumqttc/#", QoS::AtLeastOnce).unwrap();
     let publisher = thread::spawn(move || {
         for n in 0..MESSAGES {
-            client.publish("rumqttc/4", QoS::ExactlyOnce, false, pattern(n * 100)).unwrap();
+            client.publish("rumqttc/4", QoS::AtLeastOnce, false, pattern(n * 100)).unwrap();
         }
         client
     });

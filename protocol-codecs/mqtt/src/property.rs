@@ -151,12 +151,14 @@ impl<'a> Property<'a> {
             PropertyId::SERVER_REFERENCE => Self::ServerReference(string::<FIRST>(reader)?),
             PropertyId::REASON_STRING => Self::ReasonString(string::<FIRST>(reader)?),
             PropertyId::RECEIVE_MAXIMUM => Self::ReceiveMaximum(
-                NonZeroU16::new(reader.u16()?).ok_or_else(|| reader.refuse(DecodeError::ReceiveMaximumZero))?,
+                NonZeroU16::new(reader.u16()?)
+                    .ok_or_else(|| reader.refuse(DecodeError::ReceiveMaximumZero))?,
             ),
             PropertyId::TOPIC_ALIAS_MAXIMUM => Self::TopicAliasMaximum(reader.u16()?),
-            PropertyId::TOPIC_ALIAS => {
-                Self::TopicAlias(NonZeroU16::new(reader.u16()?).ok_or_else(|| reader.refuse(DecodeError::TopicAliasZero))?)
-            }
+            PropertyId::TOPIC_ALIAS => Self::TopicAlias(
+                NonZeroU16::new(reader.u16()?)
+                    .ok_or_else(|| reader.refuse(DecodeError::TopicAliasZero))?,
+            ),
             PropertyId::MAXIMUM_QOS => Self::MaximumQos(if boolean(id, reader)? {
                 QoS::AtLeastOnce
             } else {
@@ -164,7 +166,8 @@ impl<'a> Property<'a> {
             }),
             PropertyId::RETAIN_AVAILABLE => Self::RetainAvailable(boolean(id, reader)?),
             PropertyId::MAXIMUM_PACKET_SIZE => Self::MaximumPacketSize(
-                NonZeroU32::new(reader.u32()?).ok_or_else(|| reader.refuse(DecodeError::MaximumPacketSizeZero))?,
+                NonZeroU32::new(reader.u32()?)
+                    .ok_or_else(|| reader.refuse(DecodeError::MaximumPacketSizeZero))?,
             ),
             PropertyId::WILDCARD_SUBSCRIPTION_AVAILABLE => {
                 Self::WildcardSubscriptionAvailable(boolean(id, reader)?)
@@ -508,8 +511,7 @@ impl<'a> Properties<'a> {
             return Ok(Self::EMPTY);
         }
         let mut block = reader.split(len as usize)?;
-        Self::read_block(&mut block, place)
-            .map_err(|refused| reader.refuse(block.error(refused)))
+        Self::read_block(&mut block, place).map_err(|refused| reader.refuse(block.error(refused)))
     }
 
     #[inline]

@@ -119,9 +119,7 @@ fn not_publish(
     macro_rules! packet {
         ($variant:ident, $read:expr) => {
             match $read.and_then(|packet| reader.finish().map(|()| packet)) {
-                Ok(packet) => {
-                    Ok(Decoded::Complete { packet: Packet::$variant(packet), consumed })
-                }
+                Ok(packet) => Ok(Decoded::Complete { packet: Packet::$variant(packet), consumed }),
                 Err(refused) => Err(reader.error(refused)),
             }
         };
@@ -193,14 +191,15 @@ pub fn decode_publish_header(
             let mut reader = Reader::new(header);
             let payload_len = remaining_len - header.len();
             let read = match version {
-                Version::V311 => PublishHeader::read::<false>(&mut reader, frame.flags, payload_len),
+                Version::V311 => {
+                    PublishHeader::read::<false>(&mut reader, frame.flags, payload_len)
+                }
                 Version::V5 => PublishHeader::read::<true>(&mut reader, frame.flags, payload_len),
             };
             match read {
-                Ok(packet) => Ok(Decoded::Complete {
-                    packet,
-                    consumed: frame.header_len + header.len(),
-                }),
+                Ok(packet) => {
+                    Ok(Decoded::Complete { packet, consumed: frame.header_len + header.len() })
+                }
                 Err(refused) => Err(reader.error(refused)),
             }
         }

@@ -80,10 +80,7 @@ macro_rules! subscription_acknowledgement {
     ($name:ident, $packet_type:ident) => {
         impl<'a> $name<'a> {
             #[inline]
-            pub(super) fn read(
-                reader: &mut Reader<'a>,
-                version: Version,
-            ) -> Result<Self, Refused> {
+            pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, Refused> {
                 let packet_type = PacketType::$packet_type;
                 let packet_id = reader.packet_id(packet_type)?;
                 let properties = match version {
@@ -94,8 +91,7 @@ macro_rules! subscription_acknowledgement {
                     (PacketType::UNSUBACK, Version::V311) => &[],
                     _ => reader.bytes(reader.rest().len())?,
                 });
-                check(packet_type, reason_codes, version)
-                    .map_err(|error| reader.refuse(error))?;
+                check(packet_type, reason_codes, version).map_err(|error| reader.refuse(error))?;
                 Ok(Self { packet_id, properties, reason_codes })
             }
 
