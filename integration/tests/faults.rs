@@ -71,11 +71,6 @@ fn all_that_was_sent_before_a_disconnect_reaches_the_broker_even_before_its_conn
     ends_without_loss(false, |client| client.send(&DISCONNECT).unwrap());
 }
 
-#[test]
-fn all_that_was_sent_before_a_fin_reaches_the_broker_even_before_its_connack() {
-    ends_without_loss(false, |client| client.finish().unwrap());
-}
-
 /// A client connects, publishes a lot and leaves, waiting for nothing but its CONNACK, if for that; nothing of it may be
 /// missing.
 fn ends_without_loss(wait_for_connack: bool, end: impl Fn(&mut Client)) {

@@ -137,7 +137,7 @@ const HCM: &str = r#"
           stat_prefix: mqtt
           codec_type: HTTP2
           stream_idle_timeout: 0s
-          http2_protocol_options: {initial_stream_window_size: 1048576, initial_connection_window_size: 1048576, use_oghttp2_codec: true}
+          http2_protocol_options: {initial_stream_window_size: 1048576, initial_connection_window_size: 1048576}
           route_config:
             virtual_hosts:
             - name: mqtt
