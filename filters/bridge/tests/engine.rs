@@ -1,5 +1,12 @@
 //! What the engine promises, shown with a real HTTP/2 server in memory: the `h2` crate's, driven by
 //! hand like the client.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail by panicking"
+)]
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};

@@ -1,5 +1,12 @@
 //! What a session in bridge mode promises, shown octet by octet: the test is the MQTT client and,
 //! with HTTP/2 frames written by hand, the next filter.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail by panicking"
+)]
 
 use std::time::Duration;
 
