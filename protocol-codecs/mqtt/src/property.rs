@@ -6,7 +6,6 @@ use core::num::{NonZeroU16, NonZeroU32};
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, PropertyId, QoS, Version};
 use crate::read::{Reader, Refused, truncated, variable_byte_integer};
-use crate::text;
 use crate::topic::{self, TopicNameError};
 use crate::write::{self, Writer};
 
@@ -111,8 +110,8 @@ impl<'a> Property<'a> {
         let id = PropertyId(reader.u8()?);
         Ok(match id {
             PropertyId::USER_PROPERTY => {
-                let name = string::<FIRST>(reader)?;
-                Self::UserProperty(name, string::<FIRST>(reader)?)
+                let name = reader.string::<FIRST>()?;
+                Self::UserProperty(name, reader.string::<FIRST>()?)
             }
             PropertyId::PAYLOAD_FORMAT_INDICATOR => {
                 Self::PayloadFormatIndicator(boolean(id, reader)?)
@@ -270,13 +269,10 @@ pub(crate) fn topic_name_len(name: &str) -> Result<usize, EncodeError> {
     }
 }
 
-#[inline]
+/// Out of line, unlike for user properties, which are many.
+#[inline(never)]
 fn string<'a, const FIRST: bool>(reader: &mut Reader<'a>) -> Result<&'a str, Refused> {
-    let string = reader.string_or_null::<FIRST>()?;
-    if FIRST && text::has_null(string.as_bytes()) {
-        return Err(reader.refuse(DecodeError::NullCharacter));
-    }
-    Ok(string)
+    reader.string::<FIRST>()
 }
 
 #[inline]

@@ -167,44 +167,46 @@ impl<'a> Reader<'a> {
         core::str::from_utf8(field).map_err(|error| self.refuse(invalid_utf8(error)))
     }
 
-    /// UTF-8 encoded string (§1.5.4), completely checked.
-    #[inline]
-    pub(crate) fn string(&mut self) -> Result<&'a str, Refused> {
-        let string = self.string_or_null::<true>()?;
-        if text::has_null(string.as_bytes()) {
+    /// UTF-8 encoded string (§1.5.4), checked if `FIRST`; else the same bytes were read before.
+    #[inline(always)]
+    pub(crate) fn string<const FIRST: bool>(&mut self) -> Result<&'a str, Refused> {
+        let string = self.string_or_null::<FIRST>()?;
+        if FIRST && text::has_null(string.as_bytes()) {
             return Err(self.refuse(DecodeError::NullCharacter));
         }
         Ok(string)
     }
 
-    /// A string, checked except for U+0000. `FIRST` is false when the same bytes were read before.
-    #[inline]
+    /// A string, checked except for U+0000.
+    #[inline(always)]
     pub(crate) fn string_or_null<const FIRST: bool>(&mut self) -> Result<&'a str, Refused> {
         let len = usize::from(self.u16()?);
-        let start = self.rest;
-        let field = self.bytes(len)?;
-        if let Some(from) = self.text.len().checked_sub(start.len())
-            && let Some(string) = self.text.get(from..from + len)
+        // Out of bounds if there is not as much text as there are bytes left.
+        let text_from = self.text.len().wrapping_sub(self.rest.len());
+        if let Some((string, rest)) =
+            self.text.get(text_from..).and_then(|text| text.split_at_checked(len))
         {
+            self.rest = rest.as_bytes();
             return Ok(string);
         }
-        if FIRST && start.len() <= self.text_worthwhile {
-            return self.find_text(start, field);
-        }
-        core::str::from_utf8(field).map_err(|error| self.refuse(invalid_utf8(error)))
+        self.string_beyond_text::<FIRST>(len)
     }
 
-    /// Checks all that follows, starting with the string `field` in front of `start`.
-    #[inline]
-    fn find_text(&mut self, start: &'a [u8], field: &'a [u8]) -> Result<&'a str, Refused> {
-        match core::str::from_utf8(start) {
-            Ok(text) => {
-                self.text = text;
-                if let Some(string) = text.get(..field.len()) {
-                    return Ok(string);
+    /// The string in front, which does not lie in a stretch of text known so far.
+    #[inline(never)]
+    fn string_beyond_text<const FIRST: bool>(&mut self, len: usize) -> Result<&'a str, Refused> {
+        let start = self.rest;
+        let field = self.bytes(len)?;
+        if FIRST && start.len() <= self.text_worthwhile {
+            match core::str::from_utf8(start) {
+                Ok(text) => {
+                    self.text = text;
+                    if let Some(string) = text.get(..len) {
+                        return Ok(string);
+                    }
                 }
+                Err(error) => self.text_worthwhile = start.len() - error.valid_up_to() - 1,
             }
-            Err(error) => self.text_worthwhile = start.len() - error.valid_up_to() - 1,
         }
         core::str::from_utf8(field).map_err(|error| self.refuse(invalid_utf8(error)))
     }

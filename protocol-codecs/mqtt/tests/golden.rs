@@ -1,5 +1,12 @@
 //! Packets that the standards print, byte for byte, in both directions.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of the tests fail the test"
+)]
+
 use std::num::{NonZeroU16, NonZeroU32};
 
 use codec_mqtt::{

@@ -1,5 +1,12 @@
 //! Everything that the standards call malformed or a protocol error has an error of its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of the tests fail the test"
+)]
+
 use std::collections::BTreeSet;
 
 use codec_mqtt::DecodeError::{self, *};

@@ -1,5 +1,12 @@
 //! Whole connections of real peers: every packet decodes, and encodes to the same bytes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the helpers of the tests fail the test"
+)]
+
 use codec_mqtt::{
     Decoded, Packet, PacketType, Version, decode, decode_connect, decode_publish_header, frame,
 };

@@ -71,12 +71,12 @@ impl<'a> Connect<'a> {
             Version::V5 => Properties::read(reader, Place::CONNECT)?,
         };
         check_authentication(&properties).map_err(|error| reader.refuse(error))?;
-        let client_id = reader.string()?;
+        let client_id = reader.string::<true>()?;
         if version == Version::V311 && client_id.is_empty() && flags & CLEAN_START == 0 {
             return Err(reader.refuse(DecodeError::EmptyClientId));
         }
         let will = if flags & WILL != 0 { Some(Will::read(reader, flags, version)?) } else { None };
-        let username = if flags & USERNAME != 0 { Some(reader.string()?) } else { None };
+        let username = if flags & USERNAME != 0 { Some(reader.string::<true>()?) } else { None };
         let password = if flags & PASSWORD != 0 { Some(reader.binary()?) } else { None };
         Ok(Self {
             version,

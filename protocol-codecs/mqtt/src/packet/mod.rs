@@ -89,7 +89,12 @@ pub fn decode(bytes: &[u8], version: Version) -> Result<Decoded<Packet<'_>>, Dec
     match (frame.packet_type, version) {
         (PacketType::PUBLISH, Version::V311) => publish::<false>(body, frame.flags, consumed),
         (PacketType::PUBLISH, Version::V5) => publish::<true>(body, frame.flags, consumed),
-        (packet_type, version) => not_publish(packet_type, body, version, consumed),
+        (packet_type, version) => match not_publish(packet_type, body, version, consumed) {
+            Ok(Decoded::Complete { packet: Packet::Publish(_), .. }) => {
+                Err(DecodeError::UnexpectedPacketType(packet_type))
+            }
+            other => other,
+        },
     }
 }
 
