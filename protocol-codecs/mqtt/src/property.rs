@@ -260,7 +260,7 @@ impl<'a> Property<'a> {
 }
 
 /// How many bytes a topic name takes; an error if it is not one.
-#[inline]
+#[inline(always)]
 pub(crate) fn topic_name_len(name: &str) -> Result<usize, EncodeError> {
     match topic::check_name(name) {
         Ok(()) => Ok(2 + name.len()),
@@ -439,6 +439,29 @@ struct Source<'a> {
     list: &'a [Property<'a>],
 }
 
+impl Source<'_> {
+    fn measure(&self, place: Place) -> Result<usize, EncodeError> {
+        // Only this one may repeat in one place and not in another.
+        let repeated = self.present & bit(PropertyId::SUBSCRIPTION_IDENTIFIER) != 0;
+        if self.present & !place.allowed != 0 || repeated {
+            check_all(Properties(Some(*self)).iter(), place)?;
+        }
+        let mut present = 0;
+        let mut len = self.bytes.len();
+        for property in self.list {
+            place.check(property.id(), present)?;
+            present |= bit(property.id());
+            len = len.saturating_add(property.encoded_len()?);
+        }
+        Ok(len)
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.bytes(self.bytes)?;
+        self.list.iter().try_for_each(|property| property.write(writer))
+    }
+}
+
 impl<'a> Properties<'a> {
     /// No properties.
     pub const EMPTY: Self = Self(None);
@@ -527,27 +550,13 @@ impl<'a> Properties<'a> {
 
     /// The bytes of the properties, without the property length; an error if they must not be sent
     /// in this place.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn measure(&self, place: Place, version: Version) -> Result<usize, EncodeError> {
-        let Some(source) = self.0 else {
-            return Ok(0);
-        };
-        if version == Version::V311 {
-            return Err(EncodeError::NotInVersion(version));
+        match &self.0 {
+            None => Ok(0),
+            Some(_) if version == Version::V311 => Err(EncodeError::NotInVersion(version)),
+            Some(source) => source.measure(place),
         }
-        // Only this one may repeat in one place and not in another.
-        let repeated = source.present & bit(PropertyId::SUBSCRIPTION_IDENTIFIER) != 0;
-        if source.present & !place.allowed != 0 || repeated {
-            check_all(self.iter(), place)?;
-        }
-        let mut present = 0;
-        let mut len = source.bytes.len();
-        for property in source.list {
-            place.check(property.id(), present)?;
-            present |= bit(property.id());
-            len = len.saturating_add(property.encoded_len()?);
-        }
-        Ok(len)
     }
 
     /// Writes the property length and the properties; `len` is what [`measure`](Self::measure) gave.
@@ -555,11 +564,10 @@ impl<'a> Properties<'a> {
     pub(crate) fn write(&self, len: usize, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         // The packet, which is longer, has been measured: fits.
         writer.variable_byte_integer(len as u32)?;
-        let Some(source) = self.0 else {
-            return Ok(());
-        };
-        writer.bytes(source.bytes)?;
-        source.list.iter().try_for_each(|property| property.write(writer))
+        match &self.0 {
+            None => Ok(()),
+            Some(source) => source.write(writer),
+        }
     }
 }
 

@@ -55,28 +55,36 @@ const PROTOCOL_NAME: [u8; 6] = *b"\x00\x04MQTT";
 impl<'a> Connect<'a> {
     #[inline(always)]
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Refused> {
-        let version = match check_protocol(reader.rest()) {
-            Ok(Some(version)) => version,
+        match check_protocol(reader.rest()) {
+            Ok(Some(Version::V311)) => Self::read_fields::<false>(reader),
+            Ok(Some(Version::V5)) => Self::read_fields::<true>(reader),
             Ok(None) => {
                 let needed = PROTOCOL_NAME.len() + 1;
-                return Err(reader.refuse(truncated(needed, reader.rest())));
+                Err(reader.refuse(truncated(needed, reader.rest())))
             }
-            Err(error) => return Err(reader.refuse(error)),
-        };
+            Err(error) => Err(reader.refuse(error)),
+        }
+    }
+
+    #[inline(always)]
+    fn read_fields<const V5: bool>(reader: &mut Reader<'a>) -> Result<Self, Refused> {
+        let version = if V5 { Version::V5 } else { Version::V311 };
         let [_, _, _, _, _, _, _, flags, keep_alive @ ..] = reader.array::<10>()?;
         check_flags(flags, version).map_err(|error| reader.refuse(error))?;
 
-        let properties = match version {
-            Version::V311 => Properties::EMPTY,
-            Version::V5 => Properties::read(reader, Place::CONNECT)?,
-        };
-        check_authentication(&properties).map_err(|error| reader.refuse(error))?;
+        let mut properties = Properties::EMPTY;
+        if V5 {
+            properties = Properties::read(reader, Place::CONNECT)?;
+            check_authentication(&properties).map_err(|error| reader.refuse(error))?;
+        }
         let client_id = reader.string::<true>()?;
-        if version == Version::V311 && client_id.is_empty() && flags & CLEAN_START == 0 {
+        if !V5 && client_id.is_empty() && flags & CLEAN_START == 0 {
             return Err(reader.refuse(DecodeError::EmptyClientId));
         }
-        let will = if flags & WILL != 0 { Some(Will::read(reader, flags, version)?) } else { None };
-        let username = if flags & USERNAME != 0 { Some(reader.string::<true>()?) } else { None };
+        let will =
+            if flags & WILL != 0 { Some(Will::read::<V5>(reader, flags)?) } else { None };
+        let username =
+            if flags & USERNAME != 0 { Some(reader.string::<true>()?) } else { None };
         let password = if flags & PASSWORD != 0 { Some(reader.binary()?) } else { None };
         Ok(Self {
             version,
@@ -189,11 +197,9 @@ impl<'a> Connect<'a> {
 
 impl<'a> Will<'a> {
     #[inline(always)]
-    fn read(reader: &mut Reader<'a>, flags: u8, version: Version) -> Result<Self, Refused> {
-        let properties = match version {
-            Version::V311 => Properties::EMPTY,
-            Version::V5 => Properties::read(reader, Place::WILL)?,
-        };
+    fn read<const V5: bool>(reader: &mut Reader<'a>, flags: u8) -> Result<Self, Refused> {
+        let properties =
+            if V5 { Properties::read(reader, Place::WILL)? } else { Properties::EMPTY };
         let topic = reader.string_or_null::<true>()?;
         topic::check_name(topic).map_err(|error| reader.refuse(error))?;
         let payload = reader.binary()?;

@@ -79,26 +79,27 @@ pub fn decode(bytes: &[u8], version: Version) -> Result<Decoded<Packet<'_>>, Dec
         Decoded::Complete { packet, .. } => packet,
         Decoded::Incomplete { needed } => return Ok(Decoded::Incomplete { needed }),
     };
-    if frame.packet_type == PacketType::AUTH && version == Version::V311 {
-        return Err(DecodeError::ReservedPacketType(PacketType::AUTH.0));
-    }
     let consumed = frame.len();
     let Some(body) = bytes.get(frame.header_len..consumed) else {
+        check_type(frame.packet_type, version)?;
         return Ok(Decoded::Incomplete { needed: consumed });
     };
     match (frame.packet_type, version) {
         (PacketType::PUBLISH, Version::V311) => publish::<false>(body, frame.flags, consumed),
         (PacketType::PUBLISH, Version::V5) => publish::<true>(body, frame.flags, consumed),
-        (packet_type, version) => match not_publish(packet_type, body, version, consumed) {
-            Ok(Decoded::Complete { packet: Packet::Publish(_), .. }) => {
-                Err(DecodeError::UnexpectedPacketType(packet_type))
-            }
-            other => other,
-        },
+        (packet_type, version) => not_publish(packet_type, body, version, consumed),
     }
 }
 
-// Each builds the result in place: a packet is too big to be moved around.
+/// Refuses the type that only MQTT 5.0 has.
+fn check_type(packet_type: PacketType, version: Version) -> Result<(), DecodeError> {
+    if packet_type == PacketType::AUTH && version == Version::V311 {
+        return Err(DecodeError::ReservedPacketType(packet_type.0));
+    }
+    Ok(())
+}
+
+// Each of these builds the result in place: a packet is too big to be moved around.
 
 #[inline(always)]
 fn publish<const V5: bool>(
@@ -120,11 +121,14 @@ fn not_publish(
     version: Version,
     consumed: usize,
 ) -> Result<Decoded<Packet<'_>>, DecodeError> {
+    check_type(packet_type, version)?;
     let mut reader = Reader::new(body);
     macro_rules! packet {
         ($variant:ident, $read:expr) => {
             match $read.and_then(|packet| reader.finish().map(|()| packet)) {
-                Ok(packet) => Ok(Decoded::Complete { packet: Packet::$variant(packet), consumed }),
+                Ok(packet) => {
+                    Ok(Decoded::Complete { packet: Packet::$variant(packet), consumed })
+                }
                 Err(refused) => Err(reader.error(refused)),
             }
         };

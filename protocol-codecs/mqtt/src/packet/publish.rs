@@ -80,7 +80,7 @@ impl<'a> Publish<'a> {
     /// As [`encode`](Self::encode), except for the size of the output.
     #[inline]
     pub fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
-        Ok(self.header().encoded_len(version)? + self.payload.len())
+        Ok(self.parts().header_len(version)? + self.payload.len())
     }
 
     /// Writes the packet to the front of `out` and returns its size.
@@ -91,9 +91,22 @@ impl<'a> Publish<'a> {
     /// `out`. After an error the contents of `out` are unspecified.
     #[inline]
     pub fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
-        let (mut writer, len) = self.header().write(version, out, self.payload.len())?;
+        let (mut writer, len) = self.parts().write(version, out, self.payload.len())?;
         writer.bytes(self.payload)?;
         Ok(len)
+    }
+
+    #[inline(always)]
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            dup: self.dup,
+            qos: self.qos,
+            retain: self.retain,
+            topic: self.topic,
+            packet_id: self.packet_id,
+            properties: &self.properties,
+            payload_len: self.payload.len(),
+        }
     }
 }
 
@@ -132,9 +145,7 @@ impl<'a> PublishHeader<'a> {
     /// As [`encode`](Self::encode), except for the size of the output.
     #[inline]
     pub fn encoded_len(&self, version: Version) -> Result<usize, EncodeError> {
-        let header = self.measure(version)?.header;
-        let remaining = header.saturating_add(self.payload_len);
-        Ok(1 + write::variable_byte_integer_len(remaining)? + header)
+        self.parts().header_len(version)
     }
 
     /// Writes the packet up to its payload to the front of `out`, and returns how many bytes that is.
@@ -146,11 +157,44 @@ impl<'a> PublishHeader<'a> {
     /// fit `out`. After an error the contents of `out` are unspecified.
     #[inline]
     pub fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
-        self.write(version, out, 0).map(|(_, len)| len)
+        self.parts().write(version, out, 0).map(|(_, len)| len)
+    }
+
+    #[inline(always)]
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            dup: self.dup,
+            qos: self.qos,
+            retain: self.retain,
+            topic: self.topic,
+            packet_id: self.packet_id,
+            properties: &self.properties,
+            payload_len: self.payload_len,
+        }
+    }
+}
+
+/// What [`Publish`] and [`PublishHeader`] have in common, without a copy of the properties.
+struct Parts<'a> {
+    dup: bool,
+    qos: QoS,
+    retain: bool,
+    topic: &'a str,
+    packet_id: Option<NonZeroU16>,
+    properties: &'a Properties<'a>,
+    payload_len: usize,
+}
+
+impl Parts<'_> {
+    #[inline(always)]
+    fn header_len(&self, version: Version) -> Result<usize, EncodeError> {
+        let header = self.measure(version)?.header;
+        let remaining = header.saturating_add(self.payload_len);
+        Ok(1 + write::variable_byte_integer_len(remaining)? + header)
     }
 
     /// Writes the header, with space for `payload_in_out` bytes after it.
-    #[inline]
+    #[inline(always)]
     fn write<'b>(
         &self,
         version: Version,
@@ -182,7 +226,7 @@ impl<'a> PublishHeader<'a> {
         Ok((writer, len))
     }
 
-    #[inline]
+    #[inline(always)]
     fn measure(&self, version: Version) -> Result<Lengths, EncodeError> {
         let packet_id = match (self.qos, self.packet_id) {
             (QoS::AtMostOnce, None) => 0,
