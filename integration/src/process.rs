@@ -35,6 +35,9 @@ impl Process {
     ) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            remove_leftovers();
+        }
         let dir = run_dir().join(format!("{number}-{name}"));
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let args = args(&dir)?;
@@ -165,6 +168,17 @@ impl Drop for Process {
 
 fn run_dir() -> PathBuf {
     crate::root().join(".build").join("run").join(std::process::id().to_string())
+}
+
+/// Removes the files of programs that were killed and could not do it themselves.
+fn remove_leftovers() {
+    let Ok(entries) = fs::read_dir(crate::root().join(".build").join("run")) else { return };
+    for entry in entries.flatten() {
+        if !Path::new("/proc").join(entry.file_name()).exists() {
+            // Another program may be doing the same.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn read_lossy(path: &Path) -> String {

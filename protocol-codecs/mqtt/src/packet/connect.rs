@@ -54,20 +54,7 @@ const PROTOCOL_NAME: [u8; 6] = *b"\x00\x04MQTT";
 
 impl<'a> Connect<'a> {
     #[inline(always)]
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Refused> {
-        match check_protocol(reader.rest()) {
-            Ok(Some(Version::V311)) => Self::read_fields::<false>(reader),
-            Ok(Some(Version::V5)) => Self::read_fields::<true>(reader),
-            Ok(None) => {
-                let needed = PROTOCOL_NAME.len() + 1;
-                Err(reader.refuse(truncated(needed, reader.rest())))
-            }
-            Err(error) => Err(reader.refuse(error)),
-        }
-    }
-
-    #[inline(always)]
-    fn read_fields<const V5: bool>(reader: &mut Reader<'a>) -> Result<Self, Refused> {
+    pub(super) fn read<const V5: bool>(reader: &mut Reader<'a>) -> Result<Self, Refused> {
         let version = if V5 { Version::V5 } else { Version::V311 };
         let [_, _, _, _, _, _, _, flags, keep_alive @ ..] = reader.array::<10>()?;
         check_flags(flags, version).map_err(|error| reader.refuse(error))?;
@@ -81,11 +68,10 @@ impl<'a> Connect<'a> {
         if !V5 && client_id.is_empty() && flags & CLEAN_START == 0 {
             return Err(reader.refuse(DecodeError::EmptyClientId));
         }
-        let will =
-            if flags & WILL != 0 { Some(Will::read::<V5>(reader, flags)?) } else { None };
-        let username =
-            if flags & USERNAME != 0 { Some(reader.string::<true>()?) } else { None };
+        let will = if flags & WILL != 0 { Some(Will::read::<V5>(reader, flags)?) } else { None };
+        let username = if flags & USERNAME != 0 { Some(reader.string::<true>()?) } else { None };
         let password = if flags & PASSWORD != 0 { Some(reader.binary()?) } else { None };
+        reader.finish()?;
         Ok(Self {
             version,
             clean_start: flags & CLEAN_START != 0,
@@ -232,6 +218,15 @@ pub(super) fn check_protocol(body: &[u8]) -> Result<Option<Version>, DecodeError
         Ok(None)
     } else {
         Err(DecodeError::UnknownProtocolName)
+    }
+}
+
+/// The version that a whole body names.
+#[inline]
+pub(super) fn version(body: &[u8]) -> Result<Version, DecodeError> {
+    match check_protocol(body)? {
+        Some(version) => Ok(version),
+        None => Err(truncated(PROTOCOL_NAME.len() + 1, body)),
     }
 }
 

@@ -73,7 +73,7 @@ pub enum Packet<'a> {
 ///
 /// Whatever the packet alone shows to be malformed or a protocol error. Errors of the fixed header
 /// show before the packet is complete.
-#[inline]
+#[inline(always)]
 pub fn decode(bytes: &[u8], version: Version) -> Result<Decoded<Packet<'_>>, DecodeError> {
     let frame = match frame(bytes, u32::MAX)? {
         Decoded::Complete { packet, .. } => packet,
@@ -87,7 +87,8 @@ pub fn decode(bytes: &[u8], version: Version) -> Result<Decoded<Packet<'_>>, Dec
     match (frame.packet_type, version) {
         (PacketType::PUBLISH, Version::V311) => publish::<false>(body, frame.flags, consumed),
         (PacketType::PUBLISH, Version::V5) => publish::<true>(body, frame.flags, consumed),
-        (packet_type, version) => not_publish(packet_type, body, version, consumed),
+        (PacketType::CONNECT, _) => connect(body, consumed),
+        (packet_type, version) => other(packet_type, body, version, consumed),
     }
 }
 
@@ -114,8 +115,27 @@ fn publish<const V5: bool>(
     }
 }
 
+fn connect(body: &[u8], consumed: usize) -> Result<Decoded<Packet<'_>>, DecodeError> {
+    match connect::version(body)? {
+        Version::V311 => connect_in::<false>(body, consumed),
+        Version::V5 => connect_in::<true>(body, consumed),
+    }
+}
+
 #[inline(never)]
-fn not_publish(
+fn connect_in<const V5: bool>(
+    body: &[u8],
+    consumed: usize,
+) -> Result<Decoded<Packet<'_>>, DecodeError> {
+    let mut reader = Reader::new(body);
+    match Connect::read::<V5>(&mut reader) {
+        Ok(packet) => Ok(Decoded::Complete { packet: Packet::Connect(packet), consumed }),
+        Err(refused) => Err(reader.error(refused)),
+    }
+}
+
+#[inline(never)]
+fn other(
     packet_type: PacketType,
     body: &[u8],
     version: Version,
@@ -126,15 +146,12 @@ fn not_publish(
     macro_rules! packet {
         ($variant:ident, $read:expr) => {
             match $read.and_then(|packet| reader.finish().map(|()| packet)) {
-                Ok(packet) => {
-                    Ok(Decoded::Complete { packet: Packet::$variant(packet), consumed })
-                }
+                Ok(packet) => Ok(Decoded::Complete { packet: Packet::$variant(packet), consumed }),
                 Err(refused) => Err(reader.error(refused)),
             }
         };
     }
     match packet_type {
-        PacketType::CONNECT => packet!(Connect, Connect::read(&mut reader)),
         PacketType::CONNACK => packet!(ConnAck, ConnAck::read(&mut reader, version)),
         PacketType::PUBACK => packet!(PubAck, PubAck::read(&mut reader, version)),
         PacketType::PUBREC => packet!(PubRec, PubRec::read(&mut reader, version)),
@@ -171,7 +188,11 @@ pub fn decode_connect(bytes: &[u8]) -> Result<Decoded<Connect<'_>>, DecodeError>
         return Ok(Decoded::Incomplete { needed: consumed });
     };
     let mut reader = Reader::new(body);
-    match Connect::read(&mut reader).and_then(|packet| reader.finish().map(|()| packet)) {
+    let read = match connect::version(body)? {
+        Version::V311 => Connect::read::<false>(&mut reader),
+        Version::V5 => Connect::read::<true>(&mut reader),
+    };
+    match read {
         Ok(packet) => Ok(Decoded::Complete { packet, consumed }),
         Err(refused) => Err(reader.error(refused)),
     }
