@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     pub(crate) fn string<const FIRST: bool>(&mut self) -> Result<&'a str, Refused> {
         let string = self.string_or_null::<FIRST>()?;
-        if false && FIRST && text::has_null(string.as_bytes()) {
+        if FIRST && text::has_null(string.as_bytes()) {
             return Err(self.refuse(DecodeError::NullCharacter));
         }
         Ok(string)
