@@ -116,7 +116,10 @@ fn decode_ours(bytes: &[u8], version: Version) {
             look(*consumed);
             look_at(publish.topic);
             look_at(publish.payload);
-            touch(&publish.properties);
+            // MQTT 3.1.1 has none, and neither have its other contenders.
+            if version == Version::V5 {
+                touch(&publish.properties);
+            }
         }
         Ok(Decoded::Complete { packet: Packet::Connect(connect), consumed }) => {
             look(connect.version);
@@ -126,13 +129,17 @@ fn decode_ours(bytes: &[u8], version: Version) {
             look_at(connect.client_id);
             look_at_any(connect.username);
             look_at_any(connect.password);
-            touch(&connect.properties);
+            if version == Version::V5 {
+                touch(&connect.properties);
+            }
             if let Some(will) = &connect.will {
                 look(will.qos);
                 look(will.retain);
                 look_at(will.topic);
                 look_at(will.payload);
-                touch(&will.properties);
+                if version == Version::V5 {
+                    touch(&will.properties);
+                }
             }
         }
         other => panic!("{other:?}"),
@@ -307,7 +314,7 @@ macro_rules! decode_mqttbytes {
     };
 }
 
-decode_mqttbytes!(decode_mqttbytes_v4, v4, |publish| (), |connect| if let Some(will) =
+decode_mqttbytes!(decode_mqttbytes_v4, v4, |publish| drop(publish), |connect| if let Some(will) =
     &connect.last_will
 {
     look(will.qos);
