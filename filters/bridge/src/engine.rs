@@ -23,6 +23,11 @@ pub enum Peer {
 pub trait Surroundings {
     /// The name the client asked for in its TLS handshake (SNI, RFC 6066 §3).
     fn server_name(&self) -> Option<String>;
+
+    /// The address the connection comes from, without a port.
+    fn source_address(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a protocol needs before it can consume more of its input.
@@ -31,8 +36,8 @@ pub enum Want {
     /// More octets. What is left of the input is the beginning of something; the protocol bounds
     /// how much that can be.
     More,
-    /// Room on a stream. The input stays, no more is taken from the native peer, and the protocol
-    /// is called again when there is room.
+    /// Room on a stream, or an answer of the next filter. The input stays, no more is taken from
+    /// the native peer, and the protocol is called again after whatever happens next.
     Room,
 }
 
@@ -148,6 +153,20 @@ impl Link {
         http.send(stream, n, |room| input.take(room))
     }
 
+    /// Like [`Link::send`], for octets that are not at the front of the input.
+    pub fn send_octets(&mut self, stream: StreamId, octets: &mut Bytes) -> usize {
+        let Some(http) = &mut self.http else { return 0 };
+        http.send(stream, octets.len(), |room| octets.split_to(room))
+    }
+
+    /// Whether to leave a stream's content where it is. The next filter then stops sending at
+    /// [`Limits::stream_window`]; content that was on its way is still reported.
+    pub fn hold(&mut self, stream: StreamId, held: bool) {
+        if let Some(http) = &mut self.http {
+            http.hold(stream, held);
+        }
+    }
+
     /// Ends our side of a stream with END_STREAM, after all that was sent on it.
     pub fn finish(&mut self, stream: StreamId) {
         if let Some(http) = &mut self.http {
@@ -201,8 +220,18 @@ pub struct Bridge<P> {
     link: Link,
     input: Input,
     want: Want,
-    native_ended: bool,
+    native_end: NativeEnd,
     events: VecDeque<Event>,
+}
+
+/// Whether the native peer may send more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NativeEnd {
+    Open,
+    /// It will not, but the protocol has not consumed all of it.
+    Ended,
+    /// The protocol knows.
+    Told,
 }
 
 impl<P: Protocol> Bridge<P> {
@@ -230,7 +259,7 @@ impl<P: Protocol> Bridge<P> {
             link,
             input: Input::default(),
             want: Want::More,
-            native_ended: false,
+            native_end: NativeEnd::Open,
             events: VecDeque::new(),
         }
     }
@@ -253,7 +282,7 @@ impl<P: Protocol> Bridge<P> {
     /// The native peer will send no more.
     pub fn handle_native_end(&mut self, now: Duration) {
         self.link.now = now;
-        self.native_ended = true;
+        self.native_end = NativeEnd::Ended;
         self.offer();
         self.poll();
     }
@@ -273,6 +302,9 @@ impl<P: Protocol> Bridge<P> {
         if self.link.deadline.is_some_and(|deadline| deadline <= now) {
             self.link.deadline = None;
             self.protocol.handle_timeout(&mut self.link);
+            if self.want == Want::Room {
+                self.offer();
+            }
             self.poll();
         }
     }
@@ -329,7 +361,8 @@ impl<P: Protocol> Bridge<P> {
             return;
         }
         self.want = self.protocol.handle_native(&mut self.link, &mut self.input);
-        if self.want == Want::More && self.native_ended && !self.link.closing {
+        if self.want == Want::More && self.native_end == NativeEnd::Ended && !self.link.closing {
+            self.native_end = NativeEnd::Told;
             self.protocol.handle_native_end(&mut self.link);
         }
     }
@@ -348,17 +381,16 @@ impl<P: Protocol> Bridge<P> {
                     Event::Response(id, response) => protocol.handle_response(link, id, response),
                     Event::Body(id, body) => protocol.handle_body(link, id, body),
                     Event::Ended(id, how) => protocol.handle_ended(link, id, how),
-                    Event::Writable => {
-                        if self.want == Want::Room {
-                            self.offer();
-                        }
-                    }
+                    Event::Writable => self.want = Want::Room,
                     Event::Lost => {
                         link.lost = true;
                         link.http = None;
                         link.close();
                     }
                 }
+            }
+            if self.want == Want::Room {
+                self.offer();
             }
         }
     }

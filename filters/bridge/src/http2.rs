@@ -141,6 +141,8 @@ struct Stream {
     /// The next filter has reset the stream: there will never be room again.
     dead: bool,
     waits_for_room: bool,
+    /// The content stays unread.
+    held: bool,
     waker: Waker,
 }
 
@@ -234,6 +236,7 @@ impl Http2 {
             finished: end_stream,
             dead: false,
             waits_for_room: false,
+            held: false,
             waker,
         };
         self.streams.insert(id, stream);
@@ -280,6 +283,16 @@ impl Http2 {
             stream.waits_for_room = false;
             // As in `send`.
             let _ = stream.sending.send_data(Bytes::new(), true);
+            self.woken.push(id.0);
+        }
+    }
+
+    /// Leaves a stream's content unread, or reads it again.
+    pub(crate) fn hold(&mut self, id: StreamId, held: bool) {
+        if let Some(stream) = self.streams.get_mut(&id.0)
+            && std::mem::replace(&mut stream.held, held)
+            && !held
+        {
             self.woken.push(id.0);
         }
     }
@@ -358,7 +371,9 @@ impl Http2 {
                 }
             }
         }
-        while let Receiving::Body(body) = &mut stream.receiving {
+        while let Receiving::Body(body) = &mut stream.receiving
+            && !stream.held
+        {
             match body.poll_data(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(octets))) => {

@@ -18,6 +18,12 @@ impl Input {
         &self.octets
     }
 
+    /// The octets not yet consumed, to look at while they are consumed. Not a copy.
+    #[must_use]
+    pub fn share(&self) -> Bytes {
+        self.octets.clone()
+    }
+
     /// The number of octets not yet consumed.
     #[must_use]
     pub fn len(&self) -> usize {

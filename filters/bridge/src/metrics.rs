@@ -15,6 +15,8 @@ pub enum Kind {
     Counter,
     /// Up and down.
     Gauge,
+    /// Many values, of which the distribution matters.
+    Histogram,
 }
 
 /// A handle to one metric. Clones count into the same one.
@@ -27,6 +29,8 @@ struct Entry {
     kind: Kind,
     value: Cell<i64>,
     reported: Cell<i64>,
+    /// Values of a histogram that were not reported.
+    values: RefCell<Vec<u64>>,
     /// What the surroundings know this metric by, once they have seen it.
     id: Cell<Option<u32>>,
 }
@@ -49,6 +53,24 @@ impl Metric {
     }
 }
 
+/// A handle to a histogram.
+#[derive(Debug, Clone)]
+pub struct Histogram(Metric);
+
+/// How many values of one histogram are kept until they are reported; what exceeds it is not counted.
+const MAX_VALUES: usize = 10_000;
+
+impl Histogram {
+    /// Adds a value.
+    pub fn record(&self, value: u64) {
+        let mut values = self.0.0.values.borrow_mut();
+        if values.len() < MAX_VALUES {
+            values.push(value);
+            self.0.increment();
+        }
+    }
+}
+
 /// A change of one metric since it was last read.
 #[derive(Debug)]
 pub struct Change<'a> {
@@ -68,6 +90,12 @@ impl Change<'_> {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.entry.kind
+    }
+
+    /// The new values of a histogram.
+    #[must_use]
+    pub fn take_values(&self) -> Vec<u64> {
+        self.entry.values.take()
     }
 
     /// The identifier given with [`Change::set_id`], if any.
@@ -99,6 +127,12 @@ impl Registry {
         self.metric(Kind::Gauge, name, labels)
     }
 
+    /// The histogram of this name and these labels.
+    #[must_use]
+    pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Histogram {
+        Histogram(self.metric(Kind::Histogram, name, labels))
+    }
+
     fn metric(&self, kind: Kind, name: &str, labels: &[(&str, &str)]) -> Metric {
         let name = full_name(name, labels);
         let mut metrics = self.0.borrow_mut();
@@ -110,6 +144,7 @@ impl Registry {
             kind,
             value: Cell::new(0),
             reported: Cell::new(0),
+            values: RefCell::default(),
             id: Cell::new(None),
         }));
         metrics.insert(name, metric.clone());

@@ -178,6 +178,39 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
+#[cfg(feature = "schema")]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    use super::{Seconds, Whole};
+
+    impl JsonSchema for Seconds {
+        fn schema_name() -> Cow<'static, str> {
+            "Seconds".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({
+                "type": "string",
+                "pattern": "^[0-9]+([.][0-9]+)?s$",
+                "description": "a duration such as 10s or 0.25s"
+            })
+        }
+    }
+
+    impl JsonSchema for Whole {
+        fn schema_name() -> Cow<'static, str> {
+            "Whole".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({ "type": "integer", "minimum": 0 })
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

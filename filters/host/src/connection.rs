@@ -63,6 +63,13 @@ impl Surroundings for EnvoyConnection {
         let name = String::from_utf8(name.ok().flatten()?).ok()?;
         (!name.is_empty()).then_some(name)
     }
+
+    fn source_address(&self) -> Option<String> {
+        let address = hostcalls::get_property(vec!["source", "address"]);
+        let address = String::from_utf8(address.ok().flatten()?).ok()?;
+        // `address:port`, with brackets around an IPv6 address.
+        Some(address.rsplit_once(':').map_or(&*address, |(address, _)| address).to_owned())
+    }
 }
 
 impl<F: Filter> Connection<F> {

@@ -192,12 +192,19 @@ fn report(registry: &Registry) {
             let kind = match change.kind() {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
             };
             let id = hostcalls::define_metric(kind, change.name()).ok()?;
             change.set_id(id);
             Some(id)
         });
-        if let Some(id) = id {
+        if let Some(id) = id
+            && change.kind() == Kind::Histogram
+        {
+            for value in change.take_values() {
+                let _ = hostcalls::record_metric(id, value);
+            }
+        } else if let Some(id) = id {
             // Gauges are moved, not set: all workers share one.
             let _ = hostcalls::increment_metric(id, change.by);
         }

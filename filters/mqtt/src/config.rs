@@ -1,13 +1,19 @@
 //! The filter's configuration: what the user writes, and what it compiles to.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use codec_mqtt::MAX_PACKET_SIZE;
 use filter_config::{Mistake, Seconds, Whole};
 use serde::Deserialize;
 
+use crate::limits::{RateLimit, RateLimitConfig};
+use crate::prefix::Template;
+use crate::rules::{PacketKind, Rule, RuleConfig};
+
 /// What the filter does with a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Carries it to an HTTP connection manager as an HTTP/2 stream.
@@ -28,6 +34,7 @@ impl Mode {
 
 /// What becomes the `authorization` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Authorization {
     /// `Basic`, from User Name and Password (RFC 7617). Left out for a User Name with a colon,
@@ -40,8 +47,36 @@ pub enum Authorization {
     None,
 }
 
+/// What an MQTT 3.1.1 client, whose acknowledgements know no reasons, is told of a QoS 1 or 2 message
+/// that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Refused {
+    /// The message is acknowledged and dropped.
+    #[default]
+    Acknowledge,
+    /// The connection is closed.
+    Disconnect,
+}
+
+/// What happens when nobody could say whether a QoS 1 or 2 message is accepted (5xx, no answer).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Failed {
+    /// An MQTT 5.0 client is told 0x83, Implementation specific error, and may send it again. An MQTT
+    /// 3.1.1 client is told nothing; it sends it again when it reconnects.
+    #[default]
+    Answer,
+    /// The connection is closed, without an acknowledgement; an MQTT 5.0 client is told 0x88, Server
+    /// unavailable. A client with a session sends the message again when it reconnects.
+    Disconnect,
+}
+
 /// The configuration as the user writes it.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What the filter does with sessions: `bridge` (default) or `observe`.
@@ -61,6 +96,53 @@ pub struct Config {
     /// PUBLISH without its payload, in octets: the most that is held until it is complete.
     /// Default 65536. `bridge` only.
     pub max_buffered_size: Whole,
+    /// How messages travel to the next filter. The first rule that matches a message decides; where
+    /// none does it travels in the session's stream. `bridge` only.
+    pub rules: Vec<RuleConfig>,
+    /// How many of a session's messages may wait for answers at once, 1 to 1000. When so many do,
+    /// nothing more is read from the client. Default 64. `bridge` only.
+    pub max_pending_messages: Whole,
+    /// How many octets may wait behind them. Default 262144. `bridge` only.
+    pub max_pending_size: Whole,
+    /// How many answers to checks are remembered for a session, when rules have a `verdict_cache`;
+    /// the oldest is forgotten first. Default 256. `bridge` only.
+    pub max_cached_verdicts: Whole,
+    /// What an MQTT 3.1.1 client is told of a refused QoS 1 or 2 message: `acknowledge` (default; it is
+    /// dropped) or `disconnect`. `bridge` only.
+    pub refused_in_3_1_1: Refused,
+    /// What happens to a QoS 1 or 2 message of which nobody could say whether it is accepted: `answer`
+    /// (default: reason code 0x83; none in MQTT 3.1.1) or `disconnect`. `bridge` only.
+    pub failed: Failed,
+    /// Limits on what clients publish. `bridge` only.
+    pub rate_limits: Vec<RateLimitConfig>,
+    /// How many buckets are kept for keys that connections share, on each worker; those in use are
+    /// never forgotten. Default 10000. `bridge` only.
+    pub max_rate_limit_keys: Whole,
+    /// The longest topic name of a PUBLISH, in octets. A longer one is refused with 0x90, Topic Name
+    /// invalid. Default 65535. `bridge` only.
+    pub max_topic_length: Whole,
+    /// The most topic levels of a PUBLISH and of a topic filter. Default 65535, which is no limit.
+    /// `bridge` only.
+    pub max_topic_levels: Whole,
+    /// The most topic filters a client may be subscribed to, counted since it connected. One more is
+    /// refused with 0x97, Quota exceeded. Default: no limit. `bridge` only.
+    pub max_subscriptions: Option<Whole>,
+    /// The most QoS 1 and 2 messages of a client that are not acknowledged. It is told as Receive
+    /// Maximum, if the broker's is not smaller; more end the session with 0x93, Receive Maximum
+    /// exceeded. Default: the broker's. `bridge` only.
+    pub max_in_flight: Option<Whole>,
+    /// The topic aliases a client may use where messages are looked at; the filter resolves them, and
+    /// the broker sees none. Default 16. `bridge` only.
+    pub max_topic_aliases: Whole,
+    /// Whether a client that is silent for one and a half times its Keep Alive is disconnected
+    /// (MQTT 5.0 §3.1.2.10), so that it need not wait for the broker to notice. Default false.
+    /// `bridge` only.
+    pub enforce_keep_alive: bool,
+    /// Put before every topic on the way to the broker and taken off on the way back, such as
+    /// `tenants/{username}/`: `{username}` and `{client_id}` stand for the client's. A client whose name
+    /// is not one topic level cannot connect. Rules and requests have the client's own topics. Default
+    /// none. `bridge` only.
+    pub topic_prefix: String,
     /// Which cluster `tcp_proxy` uses; the first rule that matches wins, and where none does, or
     /// the list is empty, `tcp_proxy` keeps its own. `observe` only.
     pub tcp_proxy_clusters: Vec<ClusterRule>,
@@ -76,6 +158,21 @@ impl Default for Config {
             max_connect_size: Whole(65_536),
             max_packet_size: Whole(MAX_PACKET_SIZE.into()),
             max_buffered_size: Whole(65_536),
+            rules: Vec::new(),
+            max_pending_messages: Whole(64),
+            max_pending_size: Whole(262_144),
+            max_cached_verdicts: Whole(256),
+            refused_in_3_1_1: Refused::default(),
+            failed: Failed::default(),
+            rate_limits: Vec::new(),
+            max_rate_limit_keys: Whole(10_000),
+            max_topic_length: Whole(65_535),
+            max_topic_levels: Whole(65_535),
+            max_subscriptions: None,
+            max_in_flight: None,
+            max_topic_aliases: Whole(16),
+            enforce_keep_alive: false,
+            topic_prefix: String::new(),
             tcp_proxy_clusters: Vec::new(),
         }
     }
@@ -83,6 +180,7 @@ impl Default for Config {
 
 /// Sends some sessions to a cluster. Has exactly one of the two prefixes.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClusterRule {
     /// Matches sessions whose Client Identifier begins so.
@@ -106,6 +204,21 @@ pub(crate) struct Settings {
     pub(crate) max_connect_size: usize,
     pub(crate) max_packet_size: u32,
     pub(crate) max_buffered_size: usize,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) max_pending_messages: usize,
+    pub(crate) max_pending_size: usize,
+    pub(crate) max_cached_verdicts: usize,
+    pub(crate) refused_in_3_1_1: Refused,
+    pub(crate) failed: Failed,
+    pub(crate) rate_limits: Vec<RateLimit>,
+    pub(crate) max_rate_limit_keys: usize,
+    pub(crate) max_topic_length: usize,
+    pub(crate) max_topic_levels: usize,
+    pub(crate) max_subscriptions: Option<usize>,
+    pub(crate) max_in_flight: Option<u16>,
+    pub(crate) max_topic_aliases: u16,
+    pub(crate) enforce_keep_alive: bool,
+    pub(crate) topic_prefix: Template,
     clusters: Vec<Cluster>,
 }
 
@@ -150,20 +263,55 @@ impl Settings {
                 format!("must be more than 0s and at most 3600s (got {connect_timeout:?})"),
             ));
         }
-        let mut size = |path: &str, Whole(size): Whole, least: u64| {
-            let most = u64::from(MAX_PACKET_SIZE);
-            if !(least..=most).contains(&size) {
-                mistakes.push(Mistake::new(
-                    path,
-                    format!("must be from {least} to {most} octets (got {size})"),
-                ));
+        let packet = SMALLEST_CONNECT..=u64::from(MAX_PACKET_SIZE);
+        let mut whole = |path: &str, Whole(n): Whole, range: RangeInclusive<u64>| {
+            if !range.contains(&n) {
+                let (least, most) = (range.start(), range.end());
+                mistakes
+                    .push(Mistake::new(path, format!("must be from {least} to {most} (got {n})")));
             }
-            u32::try_from(size).unwrap_or(MAX_PACKET_SIZE)
+            // The upper bounds are all below 2^32.
+            u32::try_from(n).unwrap_or(u32::MAX)
         };
-        let max_connect_size = size("max_connect_size", config.max_connect_size, SMALLEST_CONNECT);
-        let max_packet_size = size("max_packet_size", config.max_packet_size, SMALLEST_CONNECT);
-        let max_buffered_size =
-            size("max_buffered_size", config.max_buffered_size, SMALLEST_CONNECT);
+        let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+        let max_connect_size = whole("max_connect_size", config.max_connect_size, packet.clone());
+        let max_packet_size = whole("max_packet_size", config.max_packet_size, packet.clone());
+        let max_buffered_size = whole("max_buffered_size", config.max_buffered_size, packet);
+        let max_pending_messages =
+            whole("max_pending_messages", config.max_pending_messages, 1..=1000);
+        let max_pending_size =
+            whole("max_pending_size", config.max_pending_size, 1024..=u64::from(MAX_PACKET_SIZE));
+        let max_cached_verdicts =
+            whole("max_cached_verdicts", config.max_cached_verdicts, 1..=1_000_000);
+        let max_rate_limit_keys =
+            whole("max_rate_limit_keys", config.max_rate_limit_keys, 1..=10_000_000);
+        let max_topic_length = whole("max_topic_length", config.max_topic_length, 1..=65_535);
+        let max_topic_levels = whole("max_topic_levels", config.max_topic_levels, 1..=65_535);
+        let max_topic_aliases = whole("max_topic_aliases", config.max_topic_aliases, 0..=1000);
+        let max_subscriptions =
+            config.max_subscriptions.map(|n| whole("max_subscriptions", n, 0..=1_000_000) as usize);
+        let max_in_flight =
+            config.max_in_flight.map(|n| small(whole("max_in_flight", n, 1..=65_535)));
+        let topic_prefix = Template::compile(&config.topic_prefix, mistakes);
+        let rules = config.rules.into_iter().enumerate();
+        let rules: Vec<_> = rules
+            .map(|(index, rule)| Rule::compile(rule, &format!("rules[{index}]"), mistakes))
+            .collect();
+        let rate_limits = config.rate_limits.iter().enumerate();
+        let rate_limits: Vec<_> = rate_limits
+            .map(|(n, limit)| RateLimit::compile(limit, &format!("rate_limits[{n}]"), mistakes))
+            .collect();
+        if config.mode == Mode::Observe {
+            for (path, used) in [
+                ("rules", !rules.is_empty()),
+                ("rate_limits", !rate_limits.is_empty()),
+                ("topic_prefix", !topic_prefix.is_empty()),
+            ] {
+                if used {
+                    mistakes.push(Mistake::new(path, "has a meaning only with mode: bridge"));
+                }
+            }
+        }
         if config.mode == Mode::Bridge && !config.tcp_proxy_clusters.is_empty() {
             mistakes.push(Mistake::new(
                 "tcp_proxy_clusters",
@@ -197,8 +345,52 @@ impl Settings {
             max_connect_size: max_connect_size as usize,
             max_packet_size,
             max_buffered_size: max_buffered_size as usize,
+            rules,
+            max_pending_messages: max_pending_messages as usize,
+            max_pending_size: max_pending_size as usize,
+            max_cached_verdicts: max_cached_verdicts as usize,
+            refused_in_3_1_1: config.refused_in_3_1_1,
+            failed: config.failed,
+            rate_limits,
+            max_rate_limit_keys: max_rate_limit_keys as usize,
+            max_topic_length: max_topic_length as usize,
+            max_topic_levels: max_topic_levels as usize,
+            max_subscriptions,
+            max_in_flight,
+            max_topic_aliases: small(max_topic_aliases),
+            enforce_keep_alive: config.enforce_keep_alive,
+            topic_prefix,
             clusters,
         }
+    }
+
+    /// Whether a limit needs each message to be looked at, besides the rate limits.
+    pub(crate) fn limits_messages(&self) -> bool {
+        self.max_topic_length < 65_535
+            || self.max_in_flight.is_some()
+            || self.limits_subscriptions()
+    }
+
+    /// Whether a limit needs each SUBSCRIBE to be looked at.
+    pub(crate) fn limits_subscriptions(&self) -> bool {
+        self.max_topic_levels < 65_535 || self.max_subscriptions.is_some()
+    }
+
+    /// The rules that can match such packets of this client.
+    pub(crate) fn rules_for(
+        &self,
+        kind: PacketKind,
+        client_id: &str,
+        username: Option<&str>,
+    ) -> Vec<u16> {
+        let rules = self.rules.iter().zip(0_u16..);
+        let concerning = rules.filter(|(rule, _)| rule.concerns(kind, client_id, username));
+        concerning.map(|(_, index)| index).collect()
+    }
+
+    /// The rule at an index from [`rules_for`](Self::rules_for).
+    pub(crate) fn rule(&self, index: u16) -> Option<&Rule> {
+        self.rules.get(usize::from(index))
     }
 
     /// Whether what CONNECT says chooses the cluster.
@@ -243,7 +435,7 @@ mod tests {
             [
                 "mode: unknown variant `brigde`, expected `bridge` or `observe` (got \"brigde\")",
                 "connect_timeout: must be more than 0s and at most 3600s (got 0ns)",
-                "max_connect_size: must be from 14 to 268435460 octets (got 3)",
+                "max_connect_size: must be from 14 to 268435460 (got 3)",
                 "tcp_proxy_clusters: has a meaning only with mode: observe; with mode: bridge \
                  routes choose the cluster",
                 "tcp_proxy_clusters[0].cluster: must not be empty",

@@ -27,8 +27,8 @@ use codec_mqtt::{
 
 use crate::config::{Authorization, Settings};
 
-const CLIENT_ID: HeaderName = HeaderName::from_static("x-mqtt-client-id");
-const USERNAME: HeaderName = HeaderName::from_static("x-mqtt-username");
+pub(crate) const CLIENT_ID: HeaderName = HeaderName::from_static("x-mqtt-client-id");
+pub(crate) const USERNAME: HeaderName = HeaderName::from_static("x-mqtt-username");
 const VERSION: HeaderName = HeaderName::from_static("x-mqtt-version");
 const CLEAN_START: HeaderName = HeaderName::from_static("x-mqtt-clean-start");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("x-mqtt-keep-alive");
@@ -78,7 +78,7 @@ fn uri(authority: &str) -> Option<Uri> {
 }
 
 /// Percent-encodes what would not be part of one plain header value.
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_graphic() && byte != b'%' && byte != b',' {

@@ -9,13 +9,26 @@
 //! In `observe` mode no octet is changed or held back, but for those before the end of CONNECT
 //! where it decides about the cluster.
 
+mod check;
+mod cloudevents;
 pub mod config;
+mod exchange;
 mod http;
+pub mod limits;
+mod message;
+mod messages;
 mod observe;
 mod packets;
+mod prefix;
+mod qos2;
+pub mod rules;
 mod session;
 mod stats;
+mod subscribe;
+mod to_client;
+mod verdicts;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,14 +40,25 @@ pub use observe::Observer;
 pub use session::Session;
 
 use config::{Mode, Settings};
+use limits::Buckets;
+use qos2::Left;
 use stats::Stats;
 
 /// A configured filter.
 #[derive(Debug)]
-pub struct Filter {
-    settings: Rc<Settings>,
-    stats: Rc<Stats>,
+pub struct Filter(Rc<Common>);
+
+/// What all connections of a filter have in common.
+#[derive(Debug)]
+struct Common {
+    settings: Settings,
+    stats: Stats,
+    buckets: RefCell<Buckets>,
+    left: RefCell<Left>,
 }
+
+/// How many sessions are remembered whose client is gone in the middle of a QoS 2 handshake.
+const MAX_LEFT: usize = 10_000;
 
 impl Filter {
     /// Reads the configuration.
@@ -44,30 +68,33 @@ impl Filter {
     pub fn new(json: &[u8], metrics: &Registry) -> Result<Self, Vec<Mistake>> {
         let settings = Settings::read(json)?;
         let stats = Stats::new(metrics, settings.mode);
-        Ok(Self { settings: Rc::new(settings), stats: Rc::new(stats) })
+        let buckets = RefCell::new(Buckets::new(settings.max_rate_limit_keys));
+        let left = RefCell::new(Left::new(MAX_LEFT));
+        Ok(Self(Rc::new(Common { settings, stats, buckets, left })))
     }
 
     /// How sessions are treated.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        self.settings.mode
+        self.0.settings.mode
     }
 
     /// The bounds of the HTTP/2 connection that carries a session.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        Limits { max_streams: 1, ..Limits::default() }
+        // The session's own stream, and one for each message that waits.
+        Limits { max_streams: 1 + self.0.settings.max_pending_messages, ..Limits::default() }
     }
 
     /// Carries a new connection.
     #[must_use]
     pub fn carry(&self, link: &mut Link) -> Session {
-        Session::new(Rc::clone(&self.settings), Rc::clone(&self.stats), link)
+        Session::new(Rc::clone(&self.0), link)
     }
 
     /// Observes a new connection.
     #[must_use]
     pub fn watch(&self, now: Duration) -> Observer {
-        Observer::new(Rc::clone(&self.settings), Rc::clone(&self.stats), now)
+        Observer::new(Rc::clone(&self.0), now)
     }
 }

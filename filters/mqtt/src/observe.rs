@@ -6,10 +6,9 @@ use std::time::Duration;
 use bridge::{Direction, Peer};
 use codec_mqtt::{Decoded, Version, decode_connect};
 
-use crate::config::Settings;
+use crate::Common;
 use crate::packets::{Seen, Watcher};
 use crate::session::connack_label;
-use crate::stats::Stats;
 
 /// What is learnt from CONNECT.
 #[derive(Debug)]
@@ -22,8 +21,7 @@ struct Learnt {
 /// One client's connection that passes by.
 #[derive(Debug)]
 pub struct Observer {
-    settings: Rc<Settings>,
-    stats: Rc<Stats>,
+    common: Rc<Common>,
     client: Watcher,
     server: Watcher,
     learnt: Option<Learnt>,
@@ -33,11 +31,12 @@ pub struct Observer {
 }
 
 impl Observer {
-    pub(crate) fn new(settings: Rc<Settings>, stats: Rc<Stats>, now: Duration) -> Self {
+    pub(crate) fn new(common: Rc<Common>, now: Duration) -> Self {
+        let settings = &common.settings;
         let held_until = settings.chooses_cluster().then(|| now + settings.connect_timeout);
         let client = Watcher::showing_connect(settings.max_connect_size);
         let server = Watcher::default();
-        Self { settings, stats, client, server, learnt: None, held_until, cause: None }
+        Self { common, client, server, learnt: None, held_until, cause: None }
     }
 
     fn learn(&mut self, octets: &[u8]) {
@@ -45,11 +44,11 @@ impl Observer {
             Ok(Decoded::Complete { packet, .. }) => packet,
             Ok(Decoded::Incomplete { .. }) => return,
             Err(error) => {
-                self.stats.decode_error(Direction::FromClient, error.label());
+                self.common.stats.decode_error(Direction::FromClient, error.label());
                 return;
             }
         };
-        self.stats.session(connect.version);
+        self.common.stats.session(connect.version);
         let mut attributes = vec![
             ("mqtt.client_id", connect.client_id.to_owned()),
             ("mqtt.version", connect.version.label().to_owned()),
@@ -57,7 +56,7 @@ impl Observer {
         if let Some(username) = connect.username {
             attributes.push(("mqtt.username", username.to_owned()));
         }
-        if let Some(cluster) = self.settings.cluster(connect.client_id, connect.username) {
+        if let Some(cluster) = self.common.settings.cluster(connect.client_id, connect.username) {
             attributes.push(("envoy.tcp_proxy.cluster", cluster.to_owned()));
         }
         self.learnt = Some(Learnt { version: connect.version, attributes });
@@ -70,7 +69,7 @@ impl bridge::Observer for Observer {
             Direction::FromClient => &mut self.client,
             Direction::ToClient => &mut self.server,
         };
-        let stats = &self.stats;
+        let stats = &self.common.stats;
         let version = self.learnt.as_ref().map_or(Version::V5, |learnt| learnt.version);
         let mut connect = None;
         let mut proceed = false;
@@ -100,7 +99,7 @@ impl bridge::Observer for Observer {
     }
 
     fn passed(&mut self, direction: Direction, octets: usize) {
-        self.stats.octets(direction, octets);
+        self.common.stats.octets(direction, octets);
     }
 
     fn may_proceed(&self) -> bool {
@@ -112,7 +111,7 @@ impl bridge::Observer for Observer {
     }
 
     fn handle_timeout(&mut self) -> bool {
-        self.stats.decode_error(Direction::FromClient, "connect_timeout");
+        self.common.stats.decode_error(Direction::FromClient, "connect_timeout");
         self.cause = Some("connect_timeout");
         true
     }
@@ -127,12 +126,12 @@ impl bridge::Observer for Observer {
 
     fn handle_close(&mut self, by: Peer) {
         if self.learnt.is_some() {
-            self.stats.active.add(-1);
+            self.common.stats.active.add(-1);
         }
         let cause = match by {
             Peer::Native => "client_closed",
             Peer::Next => "envoy_closed",
         };
-        self.stats.closed(self.cause.unwrap_or(cause));
+        self.common.stats.closed(self.cause.unwrap_or(cause));
     }
 }

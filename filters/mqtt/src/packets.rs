@@ -1,8 +1,10 @@
 //! Packets in a stream of octets: validated whole, or just watched.
 
+use std::time::Duration;
+
 use codec_mqtt::{
-    DecodeError, Decoded, Frame, MAX_PACKET_SIZE, Packet, PacketType, ReasonCode, Version, decode,
-    decode_publish_header, frame,
+    DecodeError, Decoded, Frame, MAX_PACKET_SIZE, Packet, PacketType, PublishHeader, ReasonCode,
+    Version, decode, decode_publish_header, frame,
 };
 
 /// What is wrong with a client's packet.
@@ -14,6 +16,8 @@ pub(crate) enum Fault {
     Unexpected,
     /// It would have to be held until it is complete, and is larger than may be held.
     TooLargeToHold,
+    /// It breaks a rule of this connection: what to tell the client, and a stable name for metrics.
+    Broken(ReasonCode, &'static str),
 }
 
 impl Fault {
@@ -23,6 +27,15 @@ impl Fault {
             Self::Decode(error) => error.label(),
             Self::Unexpected => "unexpected_packet",
             Self::TooLargeToHold => "packet_too_large",
+            Self::Broken(_, label) => label,
+        }
+    }
+
+    /// What it makes the connection end for, in metrics.
+    pub(crate) fn cause(self) -> &'static str {
+        match self {
+            Self::Decode(_) | Self::Unexpected | Self::TooLargeToHold => "decode_error",
+            Self::Broken(..) => "policy",
         }
     }
 
@@ -32,6 +45,7 @@ impl Fault {
             Self::Decode(error) => error.reason_code(),
             Self::Unexpected => ReasonCode::PROTOCOL_ERROR,
             Self::TooLargeToHold => ReasonCode::PACKET_TOO_LARGE,
+            Self::Broken(reason_code, _) => reason_code,
         }
     }
 }
@@ -58,6 +72,18 @@ pub(crate) enum Then {
     Disconnect(ReasonCode),
     /// Something that must not be passed on.
     Fault(Fault),
+    /// A packet that is not simply passed on.
+    Packet,
+    /// A packet that may pass later, not before this time.
+    Wait(Duration),
+}
+
+/// A validated packet.
+#[derive(Debug)]
+pub(crate) enum Item<'a> {
+    /// A PUBLISH, of whose payload not all may be there.
+    Publish(&'a PublishHeader<'a>),
+    Other(&'a Packet<'a>),
 }
 
 /// Validated packets at the front of a client's octets.
@@ -69,25 +95,25 @@ pub(crate) struct Run {
     pub(crate) then: Then,
 }
 
-/// Validates packets of a client, calling `count` for each.
+/// Validates packets of a client. `judge` is called for each and says what follows the run if the
+/// packet does not belong to it: anything but [`Then::More`] ends it before that packet.
 pub(crate) fn validate(
     octets: &[u8],
     version: Version,
     bounds: Bounds,
-    mut count: impl FnMut(Frame),
+    mut judge: impl FnMut(Frame, Item<'_>) -> Then,
 ) -> Run {
     let mut run = Run { octets: 0, then: Then::More };
     let mut rest = octets;
     while !rest.is_empty() && run.then == Then::More {
-        let packet = match next(rest, version, bounds) {
+        let packet = match next(rest, version, bounds, &mut judge) {
             Ok(Some(packet)) => packet,
             Ok(None) => return run,
-            Err(fault) => {
-                run.then = Then::Fault(fault);
+            Err(then) => {
+                run.then = then;
                 return run;
             }
         };
-        count(packet.frame);
         run.octets += packet.frame.len() as u64;
         run.then = packet.then;
         rest = rest.get(packet.frame.len()..).unwrap_or_default();
@@ -100,17 +126,32 @@ struct Validated {
     then: Then,
 }
 
-fn next(octets: &[u8], version: Version, bounds: Bounds) -> Result<Option<Validated>, Fault> {
+impl From<DecodeError> for Then {
+    fn from(error: DecodeError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+fn next(
+    octets: &[u8],
+    version: Version,
+    bounds: Bounds,
+    judge: &mut impl FnMut(Frame, Item<'_>) -> Then,
+) -> Result<Option<Validated>, Then> {
     let frame = match frame(octets, bounds.max_packet_size)? {
         Decoded::Complete { packet, .. } => packet,
         Decoded::Incomplete { .. } => return Ok(None),
     };
+    let mut judged = |item: Item<'_>, then: Then| match judge(frame, item) {
+        Then::More => Ok(Some(Validated { frame, then })),
+        other => Err(other),
+    };
     match frame.packet_type {
         PacketType::PUBLISH => {
             return match decode_publish_header(octets, version)? {
-                Decoded::Complete { .. } => Ok(Some(Validated { frame, then: Then::More })),
+                Decoded::Complete { packet, .. } => judged(Item::Publish(&packet), Then::More),
                 Decoded::Incomplete { .. } if octets.len() > bounds.max_buffered_size => {
-                    Err(Fault::TooLargeToHold)
+                    Err(Then::Fault(Fault::TooLargeToHold))
                 }
                 Decoded::Incomplete { .. } => Ok(None),
             };
@@ -119,17 +160,29 @@ fn next(octets: &[u8], version: Version, bounds: Bounds) -> Result<Option<Valida
         | PacketType::CONNACK
         | PacketType::SUBACK
         | PacketType::UNSUBACK
-        | PacketType::PINGRESP => return Err(Fault::Unexpected),
-        _ if frame.len() > bounds.max_buffered_size => return Err(Fault::TooLargeToHold),
+        | PacketType::PINGRESP => return Err(Then::Fault(Fault::Unexpected)),
+        _ if frame.len() > bounds.max_buffered_size => {
+            return Err(Then::Fault(Fault::TooLargeToHold));
+        }
         _ => {}
     }
     match decode(octets, version)? {
-        Decoded::Complete { packet: Packet::Disconnect(disconnect), .. } => {
-            Ok(Some(Validated { frame, then: Then::Disconnect(disconnect.reason_code) }))
+        Decoded::Complete { packet, .. } => {
+            let then = match &packet {
+                Packet::Disconnect(disconnect) => Then::Disconnect(disconnect.reason_code),
+                _ => Then::More,
+            };
+            judged(Item::Other(&packet), then)
         }
-        Decoded::Complete { .. } => Ok(Some(Validated { frame, then: Then::More })),
         Decoded::Incomplete { .. } => Ok(None),
     }
+}
+
+/// A packet's octets; none if the version cannot express it.
+pub(crate) fn encoded(packet: &Packet<'_>, version: Version) -> Option<Vec<u8>> {
+    let mut octets = vec![0; packet.encoded_len(version).ok()?];
+    packet.encode(version, &mut octets).ok()?;
+    Some(octets)
 }
 
 /// What a [`Watcher`] saw.
@@ -208,11 +261,6 @@ impl Watcher {
         }
         if self.broken { u64::MAX } else { 0 }
     }
-
-    /// Whether no packet has begun whose first octets are incomplete.
-    pub(crate) fn is_between_packets(&self) -> bool {
-        self.begun.is_empty()
-    }
 }
 
 enum Look {
@@ -260,7 +308,10 @@ mod tests {
 
     fn run(octets: &[u8]) -> (u64, Then, usize) {
         let mut packets = 0;
-        let run = validate(octets, Version::V311, BOUNDS, |_| packets += 1);
+        let run = validate(octets, Version::V311, BOUNDS, |_, _| {
+            packets += 1;
+            Then::More
+        });
         (run.octets, run.then, packets)
     }
 
@@ -283,6 +334,17 @@ mod tests {
         let octets = publish(90);
         assert_eq!(run(&octets[..4]), (0, Then::More, 0));
         assert_eq!(run(&octets[..5]), (95, Then::More, 1));
+    }
+
+    #[test]
+    fn a_packet_that_is_not_simply_passed_on_ends_the_run_before_it() {
+        let octets = [publish(3), vec![0xC0, 0], publish(0)].concat();
+        let judge = |frame: Frame, _: Item<'_>| match frame.packet_type {
+            PacketType::PINGREQ => Then::Packet,
+            _ => Then::More,
+        };
+        let run = validate(&octets, Version::V311, BOUNDS, judge);
+        assert_eq!((run.octets, run.then), (8, Then::Packet));
     }
 
     #[test]

@@ -2,17 +2,26 @@
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::time::Duration;
 
-use bridge::{Bytes, Direction, Ended, Input, Link, Peer, Protocol, Response, StreamId, Want};
+use bridge::{
+    Bytes, Direction, Ended, Input, Link, Peer, Protocol, Request, Response, StreamId, Want,
+};
 use codec_mqtt::{
-    Connect, ConnectReturnCode, DecodeError, Decoded, Disconnect, PacketType, Properties,
-    ReasonCode, Version, decode_connect, frame,
+    Connect, ConnectReturnCode, DecodeError, Decoded, Disconnect, Frame, Packet, PacketType,
+    Properties, Property, PropertyId, ReasonCode, Version, Will, decode, decode_connect, frame,
 };
 
-use crate::config::Settings;
+use crate::Common;
+use crate::check::Check;
 use crate::http::{self, Refusal};
-use crate::packets::{Bounds, Fault, Run, Seen, Then, Watcher, validate};
-use crate::stats::Stats;
+use crate::limits::Per;
+use crate::message::{About, Identity, Verdict};
+use crate::messages::{Advance, Cx, Messages, Owner};
+use crate::packets::{Bounds, Fault, Run, Then, encoded, validate};
+use crate::prefix::Prefix;
+use crate::rules::{Carry, PacketKind};
+use crate::to_client::{Need, Step, ToClient};
 
 /// How much of a refusal's content is read to tell the client why.
 const MAX_EXPLANATION: usize = 256;
@@ -20,8 +29,7 @@ const MAX_EXPLANATION: usize = 256;
 /// One client's connection: CONNECT becomes a request, the session's octets its content.
 #[derive(Debug)]
 pub struct Session {
-    settings: Rc<Settings>,
-    stats: Rc<Stats>,
+    common: Rc<Common>,
     phase: Phase,
     /// Why the connection ends, once something decided that it does.
     cause: Option<&'static str>,
@@ -29,12 +37,13 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Phase {
-    /// CONNECT has not arrived completely.
-    Connecting,
+    /// CONNECT has not arrived completely, or waits for what is said about its will message.
+    Connecting(Option<Check>),
     Carried(Box<Carried>),
-    /// The answer was not 2xx; what it says is read until its end.
+    /// The answer on this stream was not 2xx; what it says is read until its end.
     Refused {
         client: Client,
+        stream: StreamId,
         refusal: Refusal,
         content: Vec<u8>,
     },
@@ -44,10 +53,17 @@ enum Phase {
 
 /// What matters of the client for as long as it is connected.
 #[derive(Debug, Clone, Copy)]
-struct Client {
-    version: Version,
+pub(crate) struct Client {
+    pub(crate) version: Version,
     /// Maximum Packet Size (MQTT 5.0 §3.1.2.11.4).
-    max_packet_size: u32,
+    pub(crate) max_packet_size: u32,
+}
+
+impl Client {
+    /// One that has not said what it accepts.
+    fn unknown(version: Version) -> Self {
+        Self { version, max_packet_size: u32::MAX }
+    }
 }
 
 #[derive(Debug)]
@@ -60,19 +76,31 @@ struct Carried {
     validated: u64,
     /// What follows them.
     then: Then,
-    server: Watcher,
-    /// Octets of the server's current packet that are still to come.
-    server_skip: u64,
+    /// In place of the two above where messages are looked at one by one.
+    messages: Option<Box<Messages>>,
+    to_client: ToClient,
     /// The server's CONNACK has been passed on.
     connack_sent: bool,
     /// The client's DISCONNECT has been passed on.
     disconnected: bool,
+    silence: Option<Silence>,
+    /// For what remains of the session. Empty if nothing can.
+    client_id: String,
+}
+
+/// How long a client may be silent.
+#[derive(Debug)]
+struct Silence {
+    most: Duration,
+    last_heard: Duration,
+    /// What the client sends is left unread at the moment.
+    deaf: bool,
 }
 
 impl Session {
-    pub(crate) fn new(settings: Rc<Settings>, stats: Rc<Stats>, link: &mut Link) -> Self {
-        link.set_deadline(Some(link.now() + settings.connect_timeout));
-        Self { settings, stats, phase: Phase::Connecting, cause: None }
+    pub(crate) fn new(common: Rc<Common>, link: &mut Link) -> Self {
+        link.set_deadline(Some(link.now() + common.settings.connect_timeout));
+        Self { common, phase: Phase::Connecting(None), cause: None }
     }
 
     /// Ends the connection, for the first cause that is given.
@@ -80,63 +108,66 @@ impl Session {
         self.cause.get_or_insert(cause);
         if let Phase::Carried(carried) = &self.phase {
             link.finish(carried.stream);
-            if carried.accepted {
-                self.stats.active.add(-1);
-            }
         }
-        self.phase = Phase::Ended;
+        self.leave();
         link.set_deadline(None);
         link.close();
     }
 
+    /// Nothing happens after this; what remains of the session is kept.
+    fn leave(&mut self) {
+        if let Phase::Carried(carried) = std::mem::replace(&mut self.phase, Phase::Ended) {
+            if carried.accepted {
+                self.common.stats.active.add(-1);
+            }
+            if let Some(messages) = &carried.messages {
+                self.common.left.borrow_mut().put(&carried.client_id, &messages.qos2);
+            }
+        }
+    }
+
     fn refuse(&mut self, link: &mut Link, client: Client, refusal: &Refusal, cause: &'static str) {
+        let stats = &self.common.stats;
         if let Some(connack) = refusal.connack(client.version, client.max_packet_size) {
-            self.stats.octets(Direction::ToClient, connack.len());
-            self.stats.packet(Direction::ToClient, PacketType::CONNACK, 0);
+            stats.octets(Direction::ToClient, connack.len());
+            stats.packet(Direction::ToClient, PacketType::CONNACK, 0);
             link.reply(Bytes::from(connack));
         }
-        self.stats.connack("filter", refusal.label(client.version));
+        stats.connack("filter", refusal.label(client.version));
         log::debug!("session refused: {}", refusal.reason);
         self.end(link, cause);
     }
 
     /// Looks for a complete CONNECT packet at the front of the input and opens its stream.
-    fn connect(&mut self, link: &mut Link, input: &Input) {
-        let octets = input.as_slice();
-        let fault = match frame(octets, self.settings.max_packet_size) {
+    fn connect(&mut self, link: &mut Link, input: &mut Input) {
+        let octets = input.share();
+        let settings = &self.common.settings;
+        let fault = match frame(&octets, settings.max_packet_size) {
             Ok(Decoded::Incomplete { .. }) => return,
             Ok(Decoded::Complete { packet, .. }) if packet.packet_type != PacketType::CONNECT => {
                 Fault::Unexpected
             }
-            Ok(Decoded::Complete { packet, .. })
-                if packet.len() > self.settings.max_connect_size =>
-            {
+            Ok(Decoded::Complete { packet, .. }) if packet.len() > settings.max_connect_size => {
                 // Long enough to see in which version to say so.
                 if octets.len() < packet.header_len + PROTOCOL_END {
                     return;
                 }
-                let client = Client {
-                    version: claimed_version(octets.get(packet.header_len..).unwrap_or_default()),
-                    max_packet_size: u32::MAX,
-                };
+                let after_header = octets.get(packet.header_len..).unwrap_or_default();
+                let client = Client::unknown(claimed_version(after_header));
                 let fault = Fault::TooLargeToHold;
-                self.stats.decode_error(Direction::FromClient, fault.label());
+                self.common.stats.decode_error(Direction::FromClient, fault.label());
                 let refusal = Refusal::new(fault.reason_code(), None, "CONNECT is too large");
                 return self.refuse(link, client, &refusal, "decode_error");
             }
-            Ok(Decoded::Complete { packet: frame, .. }) => match decode_connect(octets) {
+            Ok(Decoded::Complete { packet: frame, .. }) => match decode_connect(&octets) {
                 Ok(Decoded::Incomplete { .. }) => return,
                 Ok(Decoded::Complete { packet: connect, .. }) => {
-                    self.stats.packet(Direction::FromClient, PacketType::CONNECT, 0);
-                    return self.open(link, &connect, frame.len());
+                    return self.decide(link, input, &connect, frame);
                 }
                 Err(error) => {
                     let after_header = octets.get(frame.header_len..).unwrap_or_default();
-                    self.stats.decode_error(Direction::FromClient, error.label());
-                    let client = Client {
-                        version: claimed_version(after_header),
-                        max_packet_size: u32::MAX,
-                    };
+                    self.common.stats.decode_error(Direction::FromClient, error.label());
+                    let client = Client::unknown(claimed_version(after_header));
                     let refusal =
                         Refusal::new(error.reason_code(), return_code(error), &error.to_string());
                     return self.refuse(link, client, &refusal, "decode_error");
@@ -144,51 +175,155 @@ impl Session {
             },
             Err(error) => error.into(),
         };
-        self.stats.decode_error(Direction::FromClient, fault.label());
+        self.common.stats.decode_error(Direction::FromClient, fault.label());
         self.end(link, "decode_error");
     }
 
-    fn open(&mut self, link: &mut Link, connect: &Connect<'_>, len: usize) {
+    /// Asks about the will message where a rule says so, and then opens the session's stream.
+    fn decide(&mut self, link: &mut Link, input: &mut Input, connect: &Connect<'_>, frame: Frame) {
         link.set_deadline(None);
+        let common = Rc::clone(&self.common);
+        let settings = &common.settings;
+        let client = client(connect);
         let server_name = link.surroundings().server_name();
-        let request = http::request(connect, &self.settings, server_name);
-        let client = Client {
-            version: connect.version,
-            max_packet_size: connect
-                .properties
-                .maximum_packet_size()
-                .map_or(u32::MAX, NonZeroU32::get),
+        let request = http::request(connect, settings, server_name);
+        let Some(prefix) = settings.topic_prefix.prefix(connect.client_id, connect.username) else {
+            let refusal = Refusal::new(
+                ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+                Some(ConnectReturnCode::IDENTIFIER_REJECTED),
+                "the client's name cannot be a topic level",
+            );
+            common.stats.packet(Direction::FromClient, PacketType::CONNECT, 0);
+            return self.refuse(link, client, &refusal, "refused");
         };
-        match link.open(request, false) {
-            Ok(stream) => {
-                self.phase = Phase::Carried(Box::new(Carried {
-                    client,
-                    stream,
-                    accepted: false,
-                    validated: len as u64,
-                    then: Then::More,
-                    server: Watcher::default(),
-                    server_skip: 0,
-                    connack_sent: false,
-                    disconnected: false,
-                }));
+        let allowed = matches!(
+            self.phase,
+            Phase::Connecting(Some(Check { verdict: Some(Verdict::Allowed), .. }))
+        );
+        if let Some(will) = &connect.will
+            && !allowed
+        {
+            match self.ask_about_will(link, connect, will, &request) {
+                Ok(None) => {}
+                Ok(Some(check)) => {
+                    self.phase = Phase::Connecting(Some(check));
+                    return;
+                }
+                Err(refusal) => return self.refuse(link, client, &refusal, "refused"),
             }
-            Err(error) => self.refuse(
-                link,
-                client,
-                &Refusal::new(
-                    ReasonCode::SERVER_UNAVAILABLE,
-                    Some(ConnectReturnCode::SERVER_UNAVAILABLE),
-                    &error.to_string(),
-                ),
-                "unavailable",
-            ),
         }
+        common.stats.packet(Direction::FromClient, PacketType::CONNECT, 0);
+        let owner = Owner { client_id: connect.client_id, username: connect.username };
+        let buckets = self.buckets(link, &owner);
+        let mut messages = Messages::new(settings, &owner, &request, &prefix, buckets);
+        let stream = match link.open(request, false) {
+            Ok(stream) => stream,
+            Err(error) => {
+                return self.refuse(link, client, &unavailable(&error.to_string()), "unavailable");
+            }
+        };
+        let mut validated = frame.len() as u64;
+        let mut client_id = String::new();
+        if let Some(messages) = &mut messages {
+            validated = 0;
+            messages.connect(match rewritten(connect, &prefix, messages.resolves_deliveries()) {
+                None => input.take(frame.len()),
+                Some(octets) => {
+                    input.skip(frame.len());
+                    octets
+                }
+            });
+            // An empty one is given by the broker, to a session that nobody comes back to.
+            connect.client_id.clone_into(&mut client_id);
+            messages.qos2 = common.left.borrow_mut().take(connect.client_id, !connect.clean_start);
+        }
+        let silence = (settings.enforce_keep_alive && connect.keep_alive > 0)
+            .then(|| Silence::new(connect.keep_alive, link.now()));
+        self.phase = Phase::Carried(Box::new(Carried {
+            client,
+            stream,
+            accepted: false,
+            validated,
+            then: Then::More,
+            messages,
+            to_client: ToClient::default(),
+            connack_sent: false,
+            disconnected: false,
+            silence,
+            client_id,
+        }));
+    }
+
+    fn ask_about_will(
+        &self,
+        link: &mut Link,
+        connect: &Connect<'_>,
+        will: &Will<'_>,
+        session: &Request<()>,
+    ) -> Result<Option<Check>, Refusal> {
+        let settings = &self.common.settings;
+        let rules = settings.rules_for(PacketKind::Will, connect.client_id, connect.username);
+        let mut rules = rules.into_iter().filter_map(|index| settings.rule(index));
+        let rule = rules.find(|rule| rule.matches(will.topic, will.qos, will.retain));
+        let Some(rule) = rule.filter(|rule| rule.carry != Carry::Flow) else { return Ok(None) };
+        let about = About {
+            topic: will.topic,
+            qos: will.qos,
+            retain: will.retain,
+            dup: false,
+            properties: will.properties,
+        };
+        let request = Identity::of(session).publish(about, rule, Carry::Check).map_err(|_| {
+            Refusal::new(ReasonCode::TOPIC_NAME_INVALID, None, "the will topic cannot be a path")
+        })?;
+        Check::ask(link, request, PacketKind::Will, Vec::new(), Duration::ZERO)
+            .map(Some)
+            .map_err(|error| unavailable(&error.to_string()))
+    }
+
+    fn buckets(&self, link: &Link, owner: &Owner<'_>) -> Vec<crate::limits::Shared> {
+        let limits = &self.common.settings.rate_limits;
+        if limits.is_empty() {
+            return Vec::new();
+        }
+        let address = link.surroundings().source_address().unwrap_or_default();
+        let mut table = self.common.buckets.borrow_mut();
+        let bucket = |(index, limit): (usize, &crate::limits::RateLimit)| {
+            let key = match limit.per {
+                Per::Connection => "",
+                Per::ClientId => owner.client_id,
+                Per::Username => owner.username.unwrap_or_default(),
+                Per::SourceAddress => &address,
+            };
+            table.get((index, limit), key, link.now())
+        };
+        limits.iter().enumerate().map(bucket).collect()
     }
 
     /// Passes the client's packets on.
     fn carry(&mut self, link: &mut Link, input: &mut Input) -> Want {
         let Phase::Carried(carried) = &mut self.phase else { return Want::More };
+        if let Some(silence) = &mut carried.silence {
+            silence.last_heard = link.now();
+        }
+        let want = if carried.messages.is_some() {
+            self.advance(link, input)
+        } else {
+            self.flow(link, input)
+        };
+        if let Phase::Carried(carried) = &mut self.phase {
+            if let Some(silence) = &mut carried.silence {
+                silence.deaf = want == Want::Room;
+            }
+            link.set_deadline(carried.deadline());
+        }
+        want
+    }
+
+    /// Where nothing looks at messages one by one.
+    fn flow(&mut self, link: &mut Link, input: &mut Input) -> Want {
+        let Phase::Carried(carried) = &mut self.phase else { return Want::More };
+        let Common { settings, stats, .. } = &*self.common;
         loop {
             if carried.disconnected {
                 // The server closes next; a client must send nothing after DISCONNECT
@@ -200,7 +335,7 @@ impl Session {
                 let here =
                     usize::try_from(carried.validated).unwrap_or(usize::MAX).min(input.len());
                 let sent = link.send(carried.stream, input, here);
-                self.stats.octets(Direction::FromClient, sent);
+                stats.octets(Direction::FromClient, sent);
                 carried.validated -= sent as u64;
                 if sent < here {
                     return Want::Room;
@@ -210,9 +345,8 @@ impl Session {
                 }
             }
             match carried.then {
-                Then::More => {}
                 Then::Disconnect(reason) => {
-                    self.stats.disconnect(Direction::FromClient, reason.label());
+                    stats.disconnect(Direction::FromClient, reason.label());
                     link.finish(carried.stream);
                     self.cause.get_or_insert("disconnect");
                     carried.disconnected = true;
@@ -222,19 +356,21 @@ impl Session {
                     self.fail(link, fault);
                     return Want::More;
                 }
+                // The others come from a judge with more to say than this one.
+                Then::More | Then::Packet | Then::Wait(_) => {}
             }
             if input.is_empty() {
                 return Want::More;
             }
             let bounds = Bounds {
-                max_packet_size: self.settings.max_packet_size,
-                max_buffered_size: self.settings.max_buffered_size,
-            };
-            let count = |frame: codec_mqtt::Frame| {
-                self.stats.packet(Direction::FromClient, frame.packet_type, frame.flags);
+                max_packet_size: settings.max_packet_size,
+                max_buffered_size: settings.max_buffered_size,
             };
             let Run { octets, then } =
-                validate(input.as_slice(), carried.client.version, bounds, count);
+                validate(input.as_slice(), carried.client.version, bounds, |frame, _| {
+                    stats.packet(Direction::FromClient, frame.packet_type, frame.flags);
+                    Then::More
+                });
             carried.validated = octets;
             carried.then = then;
             if octets == 0 && then == Then::More {
@@ -243,44 +379,219 @@ impl Session {
         }
     }
 
+    /// Where messages are looked at one by one.
+    fn advance(&mut self, link: &mut Link, input: &mut Input) -> Want {
+        let Phase::Carried(carried) = &mut self.phase else { return Want::More };
+        if carried.disconnected {
+            input.clear();
+            return Want::More;
+        }
+        let common = Rc::clone(&self.common);
+        let Some((mut cx, messages)) = carried.split(link, &common) else { return Want::More };
+        match messages.advance(&mut cx, input) {
+            Advance::Want(want) => want,
+            Advance::Disconnected(reason) => {
+                common.stats.disconnect(Direction::FromClient, reason.label());
+                messages.end(&mut cx);
+                self.cause.get_or_insert("disconnect");
+                carried.disconnected = true;
+                input.clear();
+                Want::More
+            }
+            Advance::Fault(fault) => {
+                self.fail(link, fault);
+                Want::More
+            }
+        }
+    }
+
     /// Ends a session whose client sent what it must not.
     fn fail(&mut self, link: &mut Link, fault: Fault) {
-        self.stats.decode_error(Direction::FromClient, fault.label());
-        if let Phase::Carried(carried) = &self.phase
+        let (cause, stats) = (fault.cause(), &self.common.stats);
+        stats.decode_error(Direction::FromClient, fault.label());
+        if let Phase::Carried(carried) = &mut self.phase
             && carried.client.version == Version::V5
         {
             let client = carried.client;
             if !carried.connack_sent {
                 let refusal = Refusal::new(fault.reason_code(), None, fault.label());
-                return self.refuse(link, client, &refusal, "decode_error");
+                return self.refuse(link, client, &refusal, cause);
             }
-            // Not into the middle of a packet of the server's.
-            if carried.server_skip == 0 && carried.server.is_between_packets() {
-                self.disconnect(link, fault.reason_code());
+            let reason_code = fault.reason_code();
+            let packet =
+                Packet::Disconnect(Disconnect { reason_code, properties: Properties::EMPTY });
+            if let Some(octets) = encoded(&packet, Version::V5) {
+                stats.packet(Direction::ToClient, PacketType::DISCONNECT, 0);
+                stats.octets(Direction::ToClient, octets.len());
+                stats.disconnect(Direction::ToClient, reason_code.label());
+                // It stays away if the client is in the middle of a packet of the server's.
+                carried.to_client.reply(link, octets);
             }
         }
-        self.end(link, "decode_error");
+        self.end(link, cause);
     }
 
-    fn disconnect(&self, link: &mut Link, reason_code: ReasonCode) {
-        let disconnect = Disconnect { reason_code, properties: Properties::EMPTY };
-        let mut octets = vec![0; disconnect.encoded_len(Version::V5).unwrap_or_default()];
-        if disconnect.encode(Version::V5, &mut octets).is_ok() {
-            self.stats.packet(Direction::ToClient, PacketType::DISCONNECT, 0);
-            self.stats.octets(Direction::ToClient, octets.len());
-            self.stats.disconnect(Direction::ToClient, reason_code.label());
-            link.reply(Bytes::from(octets));
+    /// Passes the broker's packets on.
+    fn deliver(&mut self, link: &mut Link) {
+        let common = Rc::clone(&self.common);
+        let stats = &common.stats;
+        loop {
+            let Phase::Carried(carried) = &mut self.phase else { return };
+            let version = carried.client.version;
+            if let Some((mut cx, messages)) = carried.split(link, &common) {
+                match messages.take_delivery(&mut cx) {
+                    Ok(None) => {}
+                    Ok(Some((frame, octets))) => {
+                        carried.hand_over(link, &common, frame, octets);
+                        continue;
+                    }
+                    Err(fault) => return self.fail(link, fault),
+                }
+                if messages.holds_deliveries() {
+                    return;
+                }
+            }
+            carried.to_client.flush(link);
+            let messages = carried.messages.as_deref();
+            let need = |frame: &Frame| {
+                let need = match (messages, frame.packet_type) {
+                    (Some(messages), _) => messages.need(frame),
+                    (None, PacketType::CONNACK | PacketType::DISCONNECT) => Need::Whole,
+                    (None, _) => Need::Header,
+                };
+                if need == Need::Header {
+                    stats.packet(Direction::ToClient, frame.packet_type, frame.flags);
+                }
+                need
+            };
+            match carried.to_client.next(version, common.settings.max_buffered_size, need) {
+                None => return carried.to_client.flush(link),
+                Some(Step::Pass(octets)) => {
+                    stats.octets(Direction::ToClient, octets.len());
+                    link.reply(octets);
+                }
+                Some(Step::Packet(frame, octets)) => {
+                    carried.notice(&octets, &common);
+                    let octets = match carried.split(link, &common) {
+                        None => Some(octets),
+                        Some((mut cx, messages)) => {
+                            match messages.handle_packet(&mut cx, frame, octets) {
+                                Ok(None) if messages.holds_deliveries() => return,
+                                Ok(octets) => octets,
+                                Err(fault) => return self.fail(link, fault),
+                            }
+                        }
+                    };
+                    carried.hand_over(link, &common, frame, octets);
+                }
+                Some(Step::Error(error)) => {
+                    stats.decode_error(Direction::ToClient, error.label());
+                    log::warn!("the server's octets are not MQTT: {error}");
+                    return self.end(link, "server_error");
+                }
+            }
         }
+    }
+
+    /// Has the messages deal with something that happened on a stream other than the session's.
+    fn on_other_stream(
+        &mut self,
+        link: &mut Link,
+        deal: impl FnOnce(&mut Messages, &mut Cx<'_>) -> Result<bool, Fault>,
+    ) {
+        let common = Rc::clone(&self.common);
+        let Phase::Carried(carried) = &mut self.phase else { return };
+        let Some((mut cx, messages)) = carried.split(link, &common) else { return };
+        match deal(messages, &mut cx) {
+            Ok(_) => self.deliver(link),
+            Err(fault) => self.fail(link, fault),
+        }
+    }
+}
+
+impl Carried {
+    /// What its messages need, and they.
+    fn split<'a>(
+        &'a mut self,
+        link: &'a mut Link,
+        common: &'a Common,
+    ) -> Option<(Cx<'a>, &'a mut Messages)> {
+        let messages = self.messages.as_deref_mut()?;
+        let cx = Cx {
+            link,
+            stream: self.stream,
+            client: self.client,
+            to_client: &mut self.to_client,
+            settings: &common.settings,
+            stats: &common.stats,
+        };
+        Some((cx, messages))
+    }
+
+    /// Gives the client what it is to have of a packet: these octets and what follows them, or
+    /// nothing.
+    fn hand_over(&mut self, link: &mut Link, common: &Common, frame: Frame, octets: Option<Bytes>) {
+        match octets {
+            Some(octets) => {
+                common.stats.packet(Direction::ToClient, frame.packet_type, frame.flags);
+                common.stats.octets(Direction::ToClient, octets.len());
+                link.reply(octets);
+            }
+            None => self.to_client.skip_rest(),
+        }
+    }
+
+    /// Takes note of what a CONNACK or DISCONNECT of the broker's says.
+    fn notice(&mut self, octets: &[u8], common: &Common) {
+        match decode(octets, self.client.version) {
+            Ok(Decoded::Complete { packet: Packet::ConnAck(connack), .. }) => {
+                self.connack_sent = true;
+                let label = connack_label(self.client.version, connack.code.as_u8());
+                common.stats.connack("broker", label);
+                if let Some(seconds) = connack.properties.server_keep_alive()
+                    && common.settings.enforce_keep_alive
+                {
+                    let now = self.silence.as_ref().map(|silence| silence.last_heard);
+                    self.silence =
+                        (seconds > 0).then(|| Silence::new(seconds, now.unwrap_or_default()));
+                }
+            }
+            Ok(Decoded::Complete { packet: Packet::Disconnect(disconnect), .. }) => {
+                common.stats.disconnect(Direction::ToClient, disconnect.reason_code.label());
+            }
+            _ => {}
+        }
+    }
+
+    fn deadline(&self) -> Option<Duration> {
+        let waiting = self.messages.as_ref().and_then(|messages| messages.deadline());
+        let silent = self.silence.as_ref().map(Silence::deadline);
+        waiting.into_iter().chain(silent).min()
+    }
+}
+
+impl Silence {
+    /// One and a half times the Keep Alive (MQTT 5.0 §3.1.2.10).
+    fn new(keep_alive: u16, now: Duration) -> Self {
+        let most = Duration::from_millis(1500) * u32::from(keep_alive);
+        Self { most, last_heard: now, deaf: false }
+    }
+
+    fn deadline(&self) -> Duration {
+        self.last_heard + self.most
     }
 }
 
 impl Protocol for Session {
     fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
-        if matches!(self.phase, Phase::Connecting) {
-            self.connect(link, input);
+        match &self.phase {
+            Phase::Connecting(Some(check)) if check.verdict.is_none() => return Want::Room,
+            Phase::Connecting(_) => self.connect(link, input),
+            _ => {}
         }
         match &self.phase {
-            Phase::Connecting => Want::More,
+            Phase::Connecting(None) => Want::More,
+            Phase::Connecting(Some(_)) => Want::Room,
             Phase::Carried(_) => self.carry(link, input),
             Phase::Refused { .. } | Phase::Ended => {
                 input.clear();
@@ -290,98 +601,110 @@ impl Protocol for Session {
     }
 
     fn handle_native_end(&mut self, link: &mut Link) {
-        match &self.phase {
-            Phase::Carried(carried) => link.finish(carried.stream),
+        let common = Rc::clone(&self.common);
+        match &mut self.phase {
+            Phase::Carried(carried) => match carried.split(link, &common) {
+                Some((mut cx, messages)) => messages.end(&mut cx),
+                None => link.finish(carried.stream),
+            },
             _ => self.end(link, "client_closed"),
         }
     }
 
-    fn handle_response(&mut self, link: &mut Link, _: StreamId, response: Response<()>) {
-        let Phase::Carried(carried) = &mut self.phase else { return };
-        if response.status().is_success() {
-            carried.accepted = true;
-            self.stats.session(carried.client.version);
-        } else {
-            let client = carried.client;
-            link.finish(carried.stream);
+    fn handle_response(&mut self, link: &mut Link, stream: StreamId, response: Response<()>) {
+        let refused = |client, response: Response<()>| {
             let refusal = Refusal::from_status(response.status(), response.headers());
-            self.phase = Phase::Refused { client, refusal, content: Vec::new() };
+            Phase::Refused { client, stream, refusal, content: Vec::new() }
+        };
+        match &mut self.phase {
+            Phase::Connecting(Some(check)) if check.stream == stream => {
+                let verdict = Verdict::from_status(response.status());
+                self.common.stats.verdict(PacketKind::Will, verdict, false);
+                check.verdict = Some(verdict);
+            }
+            Phase::Carried(carried) if carried.stream == stream => {
+                if response.status().is_success() {
+                    carried.accepted = true;
+                    self.common.stats.session(carried.client.version);
+                } else {
+                    link.finish(carried.stream);
+                    self.phase = refused(carried.client, response);
+                }
+            }
+            Phase::Carried(_) => self.on_other_stream(link, |messages, cx| {
+                messages.handle_response(cx, stream, &response)
+            }),
+            _ => {}
         }
     }
 
-    fn handle_body(&mut self, link: &mut Link, _: StreamId, body: Bytes) {
+    fn handle_body(&mut self, link: &mut Link, stream: StreamId, body: Bytes) {
         match &mut self.phase {
+            Phase::Carried(carried) if carried.stream == stream => {
+                carried.to_client.push(body);
+                self.deliver(link);
+            }
             Phase::Carried(carried) => {
-                let stats = &self.stats;
-                stats.octets(Direction::ToClient, body.len());
-                let skipped = usize::try_from(carried.server_skip).unwrap_or(usize::MAX);
-                let skipped = skipped.min(body.len());
-                carried.server_skip -= skipped as u64;
-                let version = carried.client.version;
-                let mut error = None;
-                let connack_sent = &mut carried.connack_sent;
-                let unseen = body.get(skipped..).unwrap_or_default();
-                if !unseen.is_empty() {
-                    carried.server_skip = carried.server.see(unseen, |seen| match seen {
-                        Seen::Packet(frame) => {
-                            stats.packet(Direction::ToClient, frame.packet_type, frame.flags);
-                        }
-                        Seen::ConnAck(code) => {
-                            *connack_sent = true;
-                            stats.connack("broker", connack_label(version, code));
-                        }
-                        Seen::Disconnect(reason) => {
-                            stats.disconnect(Direction::ToClient, reason.label());
-                        }
-                        Seen::Connect(_) => {}
-                        Seen::Error(decode_error) => error = Some(decode_error),
-                    });
-                }
-                if let Some(error) = error {
-                    stats.decode_error(Direction::ToClient, error.label());
-                    log::warn!("the server's octets are not MQTT: {error}");
-                    self.end(link, "server_error");
-                } else {
-                    link.reply(body);
+                if let Some(messages) = &mut carried.messages {
+                    messages.handle_body(&self.common.settings, stream, &body);
                 }
             }
-            Phase::Refused { content, .. } => {
+            Phase::Refused { stream: refused, content, .. } if *refused == stream => {
                 let room = MAX_EXPLANATION - content.len();
                 content.extend(body.iter().take(room));
             }
-            Phase::Connecting | Phase::Ended => {}
+            Phase::Refused { .. } | Phase::Connecting(_) | Phase::Ended => {}
         }
     }
 
-    fn handle_ended(&mut self, link: &mut Link, _: StreamId, how: Ended) {
+    fn handle_ended(&mut self, link: &mut Link, stream: StreamId, how: Ended) {
         match std::mem::replace(&mut self.phase, Phase::Ended) {
-            Phase::Refused { client, mut refusal, content } => {
+            Phase::Refused { client, stream: refused, mut refusal, content }
+                if refused == stream =>
+            {
                 refusal.explain(&content);
                 self.refuse(link, client, &refusal, "refused");
             }
-            Phase::Carried(carried) if !carried.accepted => {
-                let refusal = Refusal::new(
-                    ReasonCode::SERVER_UNAVAILABLE,
-                    Some(ConnectReturnCode::SERVER_UNAVAILABLE),
-                    "the next filter gave no answer",
-                );
-                let client = carried.client;
+            Phase::Carried(carried) if carried.stream == stream => {
+                let (accepted, client) = (carried.accepted, carried.client);
                 self.phase = Phase::Carried(carried);
-                self.refuse(link, client, &refusal, "unavailable");
+                if accepted {
+                    let complete = how == Ended::Complete;
+                    self.end(link, if complete { "server_closed" } else { "server_reset" });
+                } else {
+                    let refusal = unavailable("the next filter gave no answer");
+                    self.refuse(link, client, &refusal, "unavailable");
+                }
+            }
+            Phase::Connecting(Some(mut check)) if check.stream == stream => {
+                if check.verdict.is_none() {
+                    check.verdict = Some(Verdict::Failed);
+                }
+                self.phase = Phase::Connecting(Some(check));
             }
             phase => {
                 self.phase = phase;
-                self.end(
-                    link,
-                    if how == Ended::Complete { "server_closed" } else { "server_reset" },
-                );
+                self.on_other_stream(link, |messages, cx| messages.handle_ended(cx, stream, how));
             }
         }
     }
 
     fn handle_timeout(&mut self, link: &mut Link) {
-        self.stats.decode_error(Direction::FromClient, "connect_timeout");
-        self.end(link, "connect_timeout");
+        let Phase::Carried(carried) = &mut self.phase else {
+            self.common.stats.decode_error(Direction::FromClient, "connect_timeout");
+            return self.end(link, "connect_timeout");
+        };
+        let now = link.now();
+        if let Some(silence) = &mut carried.silence
+            && silence.deadline() <= now
+        {
+            if !silence.deaf {
+                let fault = Fault::Broken(ReasonCode::KEEP_ALIVE_TIMEOUT, "keep_alive_timeout");
+                return self.fail(link, fault);
+            }
+            silence.last_heard = now;
+        }
+        link.set_deadline(carried.deadline());
     }
 
     fn handle_close(&mut self, by: Peer) {
@@ -389,14 +712,60 @@ impl Protocol for Session {
             Peer::Native => "client_closed",
             Peer::Next => "envoy_closed",
         };
-        if let Phase::Carried(carried) = &self.phase
-            && carried.accepted
-        {
-            self.stats.active.add(-1);
-        }
-        self.phase = Phase::Ended;
-        self.stats.closed(self.cause.unwrap_or(cause));
+        self.leave();
+        self.common.stats.closed(self.cause.unwrap_or(cause));
     }
+}
+
+fn client(connect: &Connect<'_>) -> Client {
+    let max_packet_size = connect.properties.maximum_packet_size();
+    Client {
+        version: connect.version,
+        max_packet_size: max_packet_size.map_or(u32::MAX, NonZeroU32::get),
+    }
+}
+
+fn unavailable(reason: &str) -> Refusal {
+    Refusal::new(
+        ReasonCode::SERVER_UNAVAILABLE,
+        Some(ConnectReturnCode::SERVER_UNAVAILABLE),
+        reason,
+    )
+}
+
+/// CONNECT as the broker gets it, if not as the client sent it: with the prefix before the will's
+/// topics, and without topic aliases from the broker where its messages are looked at.
+fn rewritten(connect: &Connect<'_>, prefix: &Prefix, resolves_deliveries: bool) -> Option<Bytes> {
+    let aliases =
+        resolves_deliveries && connect.properties.contains(PropertyId::TOPIC_ALIAS_MAXIMUM);
+    if !aliases && (connect.will.is_none() || prefix.is_empty()) {
+        return None;
+    }
+    let properties: Vec<_> = connect
+        .properties
+        .iter()
+        .filter(|property| !aliases || property.id() != PropertyId::TOPIC_ALIAS_MAXIMUM)
+        .collect();
+    let topics = connect.will.as_ref().map(|will| {
+        let response_topic = will.properties.response_topic();
+        (prefix.add(will.topic), response_topic.map(|topic| prefix.add(topic)))
+    });
+    let will_properties: Vec<_> = connect
+        .will
+        .iter()
+        .flat_map(|will| will.properties.iter())
+        .map(|property| match (&property, &topics) {
+            (Property::ResponseTopic(_), Some((_, Some(topic)))) => Property::ResponseTopic(topic),
+            _ => property,
+        })
+        .collect();
+    let will = connect.will.as_ref().zip(topics.as_ref()).map(|(will, (topic, _))| Will {
+        topic,
+        properties: Properties::from(&*will_properties),
+        ..*will
+    });
+    let connect = Connect { properties: Properties::from(&*properties), will, ..*connect };
+    encoded(&Packet::Connect(connect), connect.version).map(Bytes::from)
 }
 
 /// Where Protocol Name and Protocol Level end in CONNECT's variable header.

@@ -1,10 +1,17 @@
 //! The filter's metrics. Those on the path of every packet are plain numbers in memory.
 
+use std::cell::Cell;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::time::Duration;
+
 use bridge::Direction;
-use bridge::metrics::{Metric, Registry};
+use bridge::metrics::{Histogram, Metric, Registry};
 use codec_mqtt::{PacketType, QoS, Version};
 
 use crate::config::Mode;
+use crate::message::Verdict;
+use crate::rules::PacketKind;
 
 /// Labels of the two directions.
 fn label(direction: Direction) -> &'static str {
@@ -22,6 +29,13 @@ pub(crate) struct Stats {
     pub(crate) active: Metric,
     from_client: Traffic,
     to_client: Traffic,
+    /// Messages that an answer to an earlier check let pass: on the path of every message.
+    cached_publishes: Metric,
+    check_took: Histogram,
+    request_took: Histogram,
+    /// Different for every worker and start.
+    seed: u64,
+    ids: Cell<u64>,
 }
 
 #[derive(Debug)]
@@ -61,6 +75,11 @@ impl Stats {
             active: registry.gauge("mqtt_sessions_active", &[("mode", mode)]),
             from_client: Traffic::new(registry, Direction::FromClient),
             to_client: Traffic::new(registry, Direction::ToClient),
+            cached_publishes: verdicts(registry, PacketKind::Publish, Verdict::Allowed, true),
+            check_took: registry.histogram("mqtt_check_microseconds", &[]),
+            request_took: registry.histogram("mqtt_request_microseconds", &[]),
+            seed: RandomState::new().hash_one(()),
+            ids: Cell::new(0),
             registry: registry.clone(),
         }
     }
@@ -121,4 +140,57 @@ impl Stats {
         let labels = [("direction", label(direction)), ("kind", kind)];
         self.registry.counter("mqtt_decode_errors_total", &labels).increment();
     }
+
+    /// Counts what was decided about a packet, and whether by an earlier answer.
+    pub(crate) fn verdict(&self, kind: PacketKind, verdict: Verdict, cached: bool) {
+        if cached && kind == PacketKind::Publish && verdict == Verdict::Allowed {
+            self.cached_publishes.increment();
+        } else {
+            verdicts(&self.registry, kind, verdict, cached).increment();
+        }
+    }
+
+    /// Counts how long the answer to a check took.
+    pub(crate) fn check_took(&self, time: Duration) {
+        self.check_took.record(microseconds(time));
+    }
+
+    /// Counts a message that was a request of its own.
+    pub(crate) fn request(&self, verdict: Verdict, time: Duration) {
+        let labels = [("verdict", verdict.label())];
+        self.registry.counter("mqtt_requests_total", &labels).increment();
+        self.request_took.record(microseconds(time));
+    }
+
+    /// Counts a response that was to be published to the client.
+    pub(crate) fn reply(&self, published: bool) {
+        let labels = [("outcome", if published { "published" } else { "dropped" })];
+        self.registry.counter("mqtt_replies_total", &labels).increment();
+    }
+
+    /// Counts something above a limit, by what happened to it.
+    pub(crate) fn limit(&self, limit: &str, action: &str) {
+        let labels = [("limit", limit), ("action", action)];
+        self.registry.counter("mqtt_limited_total", &labels).increment();
+    }
+
+    /// A text that this filter has never given out before, and no other either.
+    pub(crate) fn unique_id(&self) -> String {
+        let id = self.ids.get();
+        self.ids.set(id.wrapping_add(1));
+        format!("{:016x}-{id:x}", self.seed)
+    }
+}
+
+fn verdicts(registry: &Registry, kind: PacketKind, verdict: Verdict, cached: bool) -> Metric {
+    let labels = [
+        ("packet", kind.label()),
+        ("verdict", verdict.label()),
+        ("source", if cached { "cached" } else { "asked" }),
+    ];
+    registry.counter("mqtt_verdicts_total", &labels)
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

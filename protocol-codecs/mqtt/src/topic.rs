@@ -235,6 +235,24 @@ pub fn matches(filter: &str, name: &str) -> bool {
     names.next().is_none()
 }
 
+/// Whether some topic name matches both of two valid topic filters, without `$share/{ShareName}/`
+/// (§4.7).
+pub fn overlap(one: &str, other: &str) -> bool {
+    let system = |filter: &str| filter.starts_with('$');
+    let wild = |filter: &str| filter.starts_with(['+', '#']);
+    if system(one) && wild(other) || system(other) && wild(one) {
+        return false;
+    }
+    let (mut ones, mut others) = (one.split('/'), other.split('/'));
+    loop {
+        match (ones.next(), others.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(one), Some(other)) if one == "+" || other == "+" || one == other => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Checks a topic name; also used where a decoder or encoder has the string at hand.
 #[inline]
 pub(crate) fn check_name(name: &str) -> Result<(), TopicNameError> {
@@ -427,6 +445,29 @@ mod tests {
             let plus: String =
                 topic.split('/').map(|_| "+").collect::<std::vec::Vec<_>>().join("/");
             assert!(matches(&plus, topic));
+        }
+    }
+
+    #[test]
+    fn filters_overlap_where_a_name_matches_both() {
+        for (one, other, overlapping) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/c", false),
+            ("a/+", "+/b", true),
+            ("a/#", "a", true),
+            ("#", "a/b/c", true),
+            ("+", "a/b", false),
+            ("a/+/c", "a/#", true),
+            ("a/b/#", "a/+", true),
+            ("a/b/c/#", "a/+", false),
+            ("#", "$SYS/x", false),
+            ("+/x", "$SYS/x", false),
+            ("$SYS/#", "$SYS/+", true),
+            ("/", "+", false),
+            ("/", "+/+", true),
+        ] {
+            assert_eq!(overlap(one, other), overlapping, "{one} and {other}");
+            assert_eq!(overlap(other, one), overlapping, "{other} and {one}");
         }
     }
 }
