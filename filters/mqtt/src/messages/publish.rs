@@ -294,7 +294,9 @@ impl Messages {
                 content = Some(event.structured(format, payload, request.headers_mut()));
             }
         }
-        let is_empty = header.payload_len == 0 && content.is_none();
+        let content_len = content.as_ref().map_or(header.payload_len, Vec::len);
+        let is_empty = content_len == 0;
+        request.headers_mut().insert("content-length", content_len.into());
         let stream = match cx.link.open(request, is_empty) {
             Ok(stream) => stream,
             Err(OpenError::TooManyStreams) => return Ok(Handled::Want(Want::Room)),

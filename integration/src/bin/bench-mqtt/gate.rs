@@ -7,6 +7,8 @@ use integration::broker::HaProxy;
 use integration::envoy::{Config, Envoy};
 use integration::process::Process;
 
+use crate::service;
+
 /// One side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Side {
@@ -15,11 +17,22 @@ pub(crate) enum Side {
     HaProxy,
     Observe,
     Bridge,
+    /// `bridge` with three rules that match nothing.
+    Rules,
+    /// Every message is checked, and Envoy's route answers at once.
+    Check,
+    /// The same, with an answer that holds for a minute.
+    Cached,
+    /// Every message is a request to an HTTP service.
+    Request,
 }
 
 impl Side {
     pub(crate) const ALL: [Self; 5] =
         [Self::Direct, Self::TcpProxy, Self::HaProxy, Self::Observe, Self::Bridge];
+    /// Those that differ in what they do with each message.
+    pub(crate) const MESSAGES: [Self; 6] =
+        [Self::TcpProxy, Self::Bridge, Self::Rules, Self::Cached, Self::Check, Self::Request];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -28,16 +41,35 @@ impl Side {
             Self::HaProxy => "haproxy",
             Self::Observe => "observe",
             Self::Bridge => "bridge",
+            Self::Rules => "rules",
+            Self::Check => "check",
+            Self::Cached => "cached",
+            Self::Request => "request",
         }
     }
 
     pub(crate) fn named(name: &str) -> Result<Self> {
-        let side = Self::ALL.into_iter().find(|side| side.name() == name);
+        let side = Self::ALL.into_iter().chain(Self::MESSAGES).find(|side| side.name() == name);
         side.with_context(|| format!("there is no side {name:?}"))
     }
 
     pub(crate) fn needs_filter(self) -> bool {
-        matches!(self, Self::Observe | Self::Bridge)
+        !matches!(self, Self::Direct | Self::TcpProxy | Self::HaProxy)
+    }
+
+    /// The filter's rules.
+    fn rules(self) -> &'static str {
+        match self {
+            Self::Rules => {
+                r#"[{topic_filters: ["other/#", "+/other"], carry: check},
+                    {username_prefix: other, carry: check},
+                    {topic_filters: ["bench/+/request"], qos: [2], carry: request}]"#
+            }
+            Self::Check => "[{carry: check}]",
+            Self::Cached => "[{carry: check, verdict_cache: 60s}]",
+            Self::Request => "[{packets: [publish], carry: request}]",
+            _ => "[]",
+        }
     }
 }
 
@@ -69,11 +101,17 @@ impl Gate {
                 return Ok(Self { side, address: proxy.address(), proxy: Proxy::HaProxy(proxy) });
             }
             Side::TcpProxy => TCP_PROXY.to_owned(),
-            Side::Observe => format!("{}{TCP_PROXY}", WASM.replace("MODE", "observe")),
-            Side::Bridge => format!("{}{HCM}", WASM.replace("MODE", "bridge")),
+            Side::Observe => {
+                format!("{}{TCP_PROXY}", WASM.replace("MODE", "observe").replace("RULES", "[]"))
+            }
+            side => {
+                format!("{}{HCM}", WASM.replace("MODE", "bridge").replace("RULES", side.rules()))
+            }
         };
+        let service = if side == Side::Request { service::start()?.port() } else { 0 };
         let envoy = Config::from_text(format!("{LISTENER}{filters}{CLUSTER}"))
             .port(21883, broker.port())
+            .port(28080, service)
             // HAProxy has one thread as well.
             .concurrency(1)
             .start()?;
@@ -119,7 +157,7 @@ const WASM: &str = r#"
             vm_config: {vm_id: mqtt, runtime: envoy.wasm.runtime.v8, code: {local: {filename: dist/mqtt.wasm}}}
             configuration:
               "@type": type.googleapis.com/google.protobuf.Struct
-              value: {mode: MODE}
+              value: {mode: MODE, rules: RULES}
 "#;
 
 const TCP_PROXY: &str = r#"
@@ -143,6 +181,10 @@ const HCM: &str = r#"
             - name: mqtt
               domains: ["*"]
               routes:
+              - match: {prefix: "/", headers: [{name: x-carry, string_match: {exact: check}}]}
+                direct_response: {status: 200}
+              - match: {prefix: "/", headers: [{name: x-carry, string_match: {exact: request}}]}
+                route: {cluster: service}
               - match: {prefix: "/"}
                 route:
                   cluster: broker
@@ -159,4 +201,7 @@ const CLUSTER: &str = r#"
     type: STATIC
     circuit_breakers: {thresholds: [{max_connections: 100000, max_pending_requests: 100000, max_requests: 100000}]}
     load_assignment: {cluster_name: broker, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 21883}}}}]}]}
+  - name: service
+    type: STATIC
+    load_assignment: {cluster_name: service, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 28080}}}}]}]}
 "#;

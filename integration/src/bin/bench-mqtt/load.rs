@@ -18,10 +18,19 @@ fn sample_time(quick: bool) -> Duration {
     Duration::from_millis(if quick { 300 } else { 800 })
 }
 
-/// About a megabyte of PUBLISH packets: many per write, so that system calls here are not what is measured.
-fn bulk_buffer(payload: usize) -> Vec<u8> {
+/// About so many bytes of PUBLISH packets: many per write, so that system calls here are not what is measured.
+fn bulk_buffer(payload: usize, size: usize) -> Vec<u8> {
     let packet = publish(VERSION, "bench/bulk", &vec![0x55; payload], 0, 0);
-    packet.repeat((1 << 20) / packet.len())
+    packet.repeat(size / packet.len())
+}
+
+/// For bytes, and for messages that may take their time one by one.
+pub(crate) const MEGABYTE: usize = 1 << 20;
+pub(crate) const MESSAGES: usize = 1 << 15;
+
+/// The octets of each of its packets.
+pub(crate) fn bulk_packet_len(payload: usize) -> f64 {
+    float(publish(VERSION, "bench/bulk", &vec![0x55; payload], 0, 0).len() as u64)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -36,8 +45,14 @@ pub(crate) struct Bulk {
 }
 
 /// One connection publishes as fast as it goes; the clock stops when the sink has the last byte.
-pub(crate) fn bulk(gate: &Gate, sink: &Sink, payload: usize, quick: bool) -> Result<Bulk> {
-    let buffer = bulk_buffer(payload);
+pub(crate) fn bulk(
+    gate: &Gate,
+    sink: &Sink,
+    payload: usize,
+    size: usize,
+    quick: bool,
+) -> Result<Bulk> {
+    let buffer = bulk_buffer(payload, size);
     let mut expected = sink.received();
     let mut client = Client::session(gate.address, &Connect::new(VERSION, "bulk"))?;
     // The first megabytes find windows and buffers small.
@@ -80,7 +95,7 @@ fn wait_for_bytes(sink: &Sink, expected: u64) -> Result<()> {
 
 /// The same towards a real broker; the clock stops when it has answered a PINGREQ sent after the last packet.
 pub(crate) fn bulk_confirmed(gate: &Gate, payload: usize, quick: bool) -> Result<f64> {
-    let buffer = bulk_buffer(payload);
+    let buffer = bulk_buffer(payload, MEGABYTE);
     let mut client = Client::session(gate.address, &Connect::new(VERSION, "bulk"))?;
     for _ in 0..16 {
         client.send(&buffer)?;
@@ -95,6 +110,57 @@ pub(crate) fn bulk_confirmed(gate: &Gate, payload: usize, quick: bool) -> Result
     let rate = float(bytes) / 1e6 / start.elapsed().as_secs_f64();
     client.disconnect()?;
     Ok(rate)
+}
+
+/// Topics of messages that are published at once: requests of one topic follow one another.
+const TOPICS: usize = 32;
+
+/// Messages of 64 octets per second at QoS 1, 64 of them unacknowledged.
+pub(crate) fn acknowledged(gate: &Gate, quick: bool) -> Result<f64> {
+    const WINDOW: usize = 64;
+    let mut client = Client::session(gate.address, &Connect::new(VERSION, "acknowledged"))?;
+    let burst: Vec<u8> = (0..WINDOW)
+        .flat_map(|n| {
+            let id = u16::try_from(n + 1).unwrap_or(1);
+            publish(VERSION, &format!("bench/{}/qos1", n % TOPICS), &[0x55; 64], 1, id)
+        })
+        .collect();
+    let mut round = || -> Result<()> {
+        client.send(&burst)?;
+        for _ in 0..WINDOW {
+            client.expect(0x40)?;
+        }
+        Ok(())
+    };
+    for _ in 0..4 {
+        round()?;
+    }
+    let (mut count, start) = (0, Instant::now());
+    while start.elapsed() < sample_time(quick) {
+        round()?;
+        count += WINDOW as u64;
+    }
+    let rate = float(count) / start.elapsed().as_secs_f64();
+    client.disconnect()?;
+    Ok(rate)
+}
+
+/// From PUBLISH to PUBACK, one message at a time.
+pub(crate) fn acknowledgement(gate: &Gate, quick: bool) -> Result<Latency> {
+    let messages = if quick { 500 } else { 2_000 };
+    let mut client = Client::session(gate.address, &Connect::new(VERSION, "acknowledgement"))?;
+    let packet = publish(VERSION, "bench/0/qos1", &[0x55; 64], 1, 1);
+    let mut micros = Vec::with_capacity(messages);
+    for _ in 0..messages {
+        let start = Instant::now();
+        client.send(&packet)?;
+        client.expect(0x40)?;
+        micros.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    client.disconnect()?;
+    micros.sort_by(f64::total_cmp);
+    let at = |part: usize| micros.get(micros.len() * part / 100).copied();
+    Ok(Latency { p50: at(50).context("no PUBACK came")?, p99: at(99).context("no PUBACK came")? })
 }
 
 pub(crate) struct Latency {

@@ -4,6 +4,7 @@
 mod gate;
 mod load;
 mod report;
+mod service;
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use report::{Better, Report};
 
 const USAGE: &str =
     "usage: bench-mqtt [--rounds N] [--quick] [--sides direct,tcp_proxy,haproxy,observe,bridge]
-                  [--only bulk,mosquitto,latency,connections,memory]";
+                  [--only bulk,mosquitto,latency,connections,memory,messages]";
 
 struct Options {
     rounds: usize,
@@ -77,6 +78,7 @@ fn main() -> Result<()> {
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
     let descriptors = raise_descriptor_limit();
     let mut report = Report::new(&options.sides);
+    let mut by_message = Report::new(&Side::MESSAGES);
 
     if options.wants("bulk") {
         bulk(&options, &mut report)?;
@@ -93,12 +95,16 @@ fn main() -> Result<()> {
     if options.wants("memory") {
         memory(&options, &mut report, descriptors)?;
     }
+    if options.wants("messages") {
+        messages(&options, &mut by_message)?;
+    }
 
     println!("{}", report.markdown());
+    println!("{}", by_message.table());
     let dir = root().join(".build/bench");
     fs::create_dir_all(&dir)?;
     let file = dir.join("mqtt.json");
-    fs::write(&file, serde_json::to_string_pretty(&report.json())? + "\n")?;
+    fs::write(&file, serde_json::to_string_pretty(&report.json_with(&by_message))? + "\n")?;
     eprintln!("written: .build/bench/mqtt.json");
     Ok(())
 }
@@ -116,7 +122,7 @@ fn bulk(options: &Options, report: &mut Report) -> Result<()> {
             progress(&name, round, options.rounds);
             for gate in &gates {
                 check_stop()?;
-                let bulk = load::bulk(gate, &sink, payload, options.quick)?;
+                let bulk = load::bulk(gate, &sink, payload, load::MEGABYTE, options.quick)?;
                 report.add(&name, "MB/s", Better::High, gate.side, bulk.megabytes_per_second);
                 if let Some(cpu) = bulk.cpu_seconds_per_gigabyte {
                     report.add(
@@ -172,6 +178,37 @@ fn connections(options: &Options, report: &mut Report) -> Result<()> {
             check_stop()?;
             let rate = load::connections(gate, options.quick)?;
             report.add("new connections", "1/s", Better::High, gate.side, rate);
+        }
+    }
+    Ok(())
+}
+
+fn messages(options: &Options, report: &mut Report) -> Result<()> {
+    let sink = Sink::start()?;
+    // A request's content does not reach the sink.
+    let native: Vec<_> = Side::MESSAGES.into_iter().filter(|&side| side != Side::Request).collect();
+    let gates = Gate::start_all(&native, sink.address())?;
+    for round in 0..options.rounds {
+        progress("messages, QoS 0", round, options.rounds);
+        for gate in &gates {
+            check_stop()?;
+            let bulk = load::bulk(gate, &sink, 64, load::MESSAGES, options.quick)?;
+            let rate = bulk.megabytes_per_second * 1e6 / load::bulk_packet_len(64);
+            report.add("publish, QoS 0, 64 B payloads", "1/s", Better::High, gate.side, rate);
+        }
+    }
+    let mosquitto = Mosquitto::builder().setting("log_type none").start()?;
+    let gates = Gate::start_all(&Side::MESSAGES, mosquitto.address())?;
+    for round in 0..options.rounds {
+        progress("messages, QoS 1", round, options.rounds);
+        for gate in &gates {
+            check_stop()?;
+            let rate = load::acknowledged(gate, options.quick)?;
+            let name = "publish, QoS 1, 64 B payloads, 64 at once";
+            report.add(name, "1/s", Better::High, gate.side, rate);
+            let micros = load::acknowledgement(gate, options.quick)?;
+            report.add("publish→PUBACK, p50", "µs", Better::Low, gate.side, micros.p50);
+            report.add("publish→PUBACK, p99", "µs", Better::Low, gate.side, micros.p99);
         }
     }
     Ok(())

@@ -60,6 +60,14 @@ impl Report {
             // Writing into a String cannot fail.
             let _ = writeln!(out, "- {line}");
         }
+        out + &self.table()
+    }
+
+    pub(crate) fn table(&self) -> String {
+        let mut out = String::new();
+        if self.rows.is_empty() {
+            return out;
+        }
         let names: Vec<&str> = self.sides.iter().map(|side| side.name()).collect();
         let _ = writeln!(
             out,
@@ -76,10 +84,12 @@ impl Report {
         out
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// These results and those of another table.
+    pub(crate) fn json_with(&self, other: &Self) -> Value {
         let rows: Vec<Value> = self
             .rows
             .iter()
+            .chain(&other.rows)
             .map(|row| {
                 let sides: serde_json::Map<String, Value> = row
                     .samples
