@@ -14,7 +14,7 @@ CARGO ?= cargo
 TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wasm envoy certs bench-mqtt bench-codecs fmt lint clean
+.PHONY: help demo test wasm envoy certs bench-mqtt bench-codecs reference fmt lint clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-mqtt: wasm ## direct, tcp_proxy, HAProxy, observe and bridge side by side;
 bench-codecs: ## the codec beside other crates, native and in wasm (V8)
 	@scripts/deps test
 	@environment=$$(scripts/wasm-target) && eval "$$environment" && protocol-codecs/mqtt/bench/run $(BENCH_ARGS)
+
+reference: ## docs/reference, from the types that read the configuration
+	@$(CARGO) run --quiet -p reference
 
 fmt: ## format all code
 	$(CARGO) fmt --all
