@@ -426,8 +426,15 @@ fn rbac_who_may_subscribe_where() {
     let address = setup.mqtt().unwrap();
     for version in VERSIONS {
         let refused = suback_refusal(version, NOT_AUTHORIZED);
-        let filters =
-            ["alerts/#", "alerts/+/fire", "alerts", "#", "+/fire", "telemetry/#", "$SYS/#"];
+        let filters = [
+            "alerts/#",
+            "alerts/+/fire",
+            "alerts",
+            "#",
+            "+/fire",
+            "telemetry/#",
+            "$share/g/alerts/#",
+        ];
         let mut operator = Connect::new(version, "operator").user("operator-anna").password("x");
         for (user, first_two) in [("operator-anna", 1), ("sensor-1", refused)] {
             operator = operator.user(user);
