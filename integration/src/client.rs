@@ -28,6 +28,12 @@ impl Mosquitto {
         Self::new("mosquitto_sub", port, version, topic).args(&["-v"])
     }
 
+    /// `mosquitto_rr` in MQTT 5.0: it publishes a request and prints the reply that comes to `response_topic`.
+    #[must_use]
+    pub fn requester(port: u16, topic: &str, response_topic: &str) -> Self {
+        Self::new("mosquitto_rr", port, Version::V5, topic).args(&["-e", response_topic])
+    }
+
     fn new(program: &'static str, port: u16, version: Version, topic: &str) -> Self {
         let version = if version == Version::V5 { "mqttv5" } else { "mqttv311" };
         let port = port.to_string();

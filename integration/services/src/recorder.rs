@@ -1,6 +1,7 @@
-//! An HTTP service that takes everything, answers 204 and remembers what came.
+//! An HTTP service that takes everything, answers 204 or what it was told to, and remembers what came.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
@@ -32,11 +33,23 @@ impl Recorded {
     }
 }
 
+/// What a request is answered with, and after which time.
+#[derive(Debug, Clone, Default)]
+pub struct Answer {
+    /// How long the answer takes.
+    pub after: Duration,
+    /// The status.
+    pub status: StatusCode,
+    /// The content.
+    pub content: Vec<u8>,
+}
+
 /// The service; a clone shares what is remembered.
 #[derive(Debug, Clone, Default)]
 pub struct Recorder {
     requests: Arc<Mutex<Vec<Recorded>>>,
     print: bool,
+    answer: Option<fn(&Recorded) -> Answer>,
 }
 
 impl Recorder {
@@ -44,6 +57,12 @@ impl Recorder {
     #[must_use]
     pub fn printing() -> Self {
         Self { print: true, ..Self::default() }
+    }
+
+    /// One that answers as told. What it remembers came before it was answered.
+    #[must_use]
+    pub fn answering(answer: fn(&Recorded) -> Answer) -> Self {
+        Self { answer: Some(answer), ..Self::default() }
     }
 
     /// What came so far.
@@ -66,13 +85,16 @@ async fn record(
     uri: Uri,
     headers: HeaderMap,
     content: Bytes,
-) -> StatusCode {
+) -> (StatusCode, Vec<u8>) {
     let recorded =
         Recorded { method, path: uri.path().to_owned(), headers, content: content.to_vec() };
+    let no_content = Answer { status: StatusCode::NO_CONTENT, ..Answer::default() };
+    let answer = recorder.answer.map_or(no_content, |answer| answer(&recorded));
     if recorder.print {
         println!("{recorded:?}");
     } else {
         recorder.requests.lock().unwrap_or_else(PoisonError::into_inner).push(recorded);
     }
-    StatusCode::NO_CONTENT
+    tokio::time::sleep(answer.after).await;
+    (answer.status, answer.content)
 }

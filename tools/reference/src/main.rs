@@ -86,9 +86,11 @@ fn fields(page: &mut String, of_type: &Value) {
         .and_then(Value::as_array)
         .map(|names| names.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
-    for (name, field) in of_type.get("properties").and_then(Value::as_object).into_iter().flatten() {
+    for (name, field) in of_type.get("properties").and_then(Value::as_object).into_iter().flatten()
+    {
         let mark = if required.contains(&name.as_str()) { ", *required*" } else { "" };
-        let _ = writeln!(page, "| `{name}` | {}{mark} | {} |", type_name(field), description(field));
+        let _ =
+            writeln!(page, "| `{name}` | {}{mark} | {} |", type_name(field), description(field));
     }
 }
 
