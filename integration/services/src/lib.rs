@@ -7,30 +7,54 @@ pub mod limiter;
 pub mod recorder;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 /// What is to be served, on the listener it is given.
 pub trait Service: Send + 'static {
     /// Serves until an error.
-    fn serve(self, listener: TcpListener) -> impl Future<Output = Result<()>>;
+    fn serve(self, listener: TcpListener) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Serves in a thread of this process, on this port of 127.0.0.1, until the process ends.
-pub fn start(service: impl Service, port: u16) -> Result<()> {
+/// A service in a thread of this process; dropping it ends the service and its connections.
+#[derive(Debug)]
+#[must_use = "it ends when this is dropped"]
+pub struct Running {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // That the other end is gone is what is waited for.
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves in a thread of this process, on this port of 127.0.0.1.
+pub fn start(service: impl Service, port: u16) -> Result<Running> {
     // Bound before this returns, so that nobody comes too early.
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     listener.set_nonblocking(true)?;
     let runtime = runtime()?;
-    std::thread::spawn(move || {
-        let served =
-            runtime.block_on(async { service.serve(TcpListener::from_std(listener)?).await });
-        if let Err(error) = served {
-            eprintln!("a service on port {port} ended: {error:#}");
-        }
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::spawn(move || {
+        runtime.spawn(async move {
+            let served = async { service.serve(TcpListener::from_std(listener)?).await };
+            if let Err(error) = served.await {
+                eprintln!("the service on port {port} ended: {error:#}");
+            }
+        });
+        // Dropping the runtime ends all that runs in it.
+        let _ = runtime.block_on(stopped);
     });
-    Ok(())
+    Ok(Running { stop: Some(stop), thread: Some(thread) })
 }
 
 /// Serves in the foreground.
