@@ -35,6 +35,7 @@ mod input;
 pub mod metrics;
 mod observe;
 mod pipe;
+mod shelf;
 
 pub use bytes::Bytes;
 pub use engine::{Bridge, Link, NextStep, Peer, Protocol, Surroundings, Want};
@@ -42,3 +43,4 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, St
 pub use http2::{Ended, Limits, OpenError, StreamId};
 pub use input::Input;
 pub use observe::{Direction, Observer};
+pub use shelf::{OwnShelf, Shelf};

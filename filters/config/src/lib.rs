@@ -35,38 +35,88 @@ impl fmt::Display for Mistake {
     }
 }
 
+/// All mistakes of one configuration, in the order in which they were found.
+#[derive(Debug, Default)]
+pub struct Mistakes {
+    list: Vec<Mistake>,
+    /// Which elements of each array were taken out, by their index in the user's document.
+    removed: BTreeMap<String, Vec<usize>>,
+}
+
+impl Mistakes {
+    /// Adds a mistake in what [`read`] returned. The indices in its path are those of the arrays as
+    /// they were returned; it is reported with those of the user's document.
+    pub fn push(&mut self, mistake: Mistake) {
+        let mut path = String::new();
+        let mut rest = mistake.path.as_str();
+        while let Some((before, after)) = rest.split_once('[') {
+            path.push_str(before);
+            let Some((index, after)) = after.split_once(']') else { break };
+            match index.parse() {
+                Ok(index) => path.push_str(&format!("[{}]", self.original(&path, index))),
+                Err(_) => path.push_str(&format!("[{index}]")),
+            }
+            rest = after;
+        }
+        path.push_str(rest);
+        self.list.push(Mistake { path, ..mistake });
+    }
+
+    /// The index in the user's document, where elements taken out still count.
+    fn original(&self, array: &str, mut index: usize) -> usize {
+        for gone in self.removed.get(array).into_iter().flatten() {
+            if *gone <= index {
+                index += 1;
+            }
+        }
+        index
+    }
+
+    /// The mistakes; none if the configuration is good.
+    #[must_use]
+    pub fn list(self) -> Vec<Mistake> {
+        self.list
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
 /// Reads a JSON document; an empty one means the defaults. Whatever could be read is returned
 /// together with the mistakes, so that its meaning can be checked in the same run.
 #[must_use]
-pub fn read<T: DeserializeOwned + Default>(json: &[u8]) -> (T, Vec<Mistake>) {
+pub fn read<T: DeserializeOwned + Default>(json: &[u8]) -> (T, Mistakes) {
+    let mut mistakes = Mistakes::default();
     if json.trim_ascii().is_empty() {
-        return (T::default(), Vec::new());
+        return (T::default(), mistakes);
     }
     let mut document: Value = match serde_json::from_slice(json) {
         Ok(document) => document,
         Err(error) => {
-            return (T::default(), vec![Mistake::new("", format!("is not JSON: {error}"))]);
+            mistakes.list.push(Mistake::new("", format!("is not JSON: {error}")));
+            return (T::default(), mistakes);
         }
     };
     // serde would take a list for a structure's fields in their order.
     if !document.is_object() {
-        return (T::default(), vec![Mistake::new("", "is not an object")]);
+        mistakes.list.push(Mistake::new("", "is not an object"));
+        return (T::default(), mistakes);
     }
-    let mut mistakes = Vec::new();
-    // Which elements of each array were taken out, by their index in the user's document.
-    let mut removed: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     loop {
         let error = match serde_path_to_error::deserialize(&document) {
             Ok(config) => return (config, mistakes),
             Err(error) => error,
         };
         let value = remove(&mut document, error.path());
-        let path = original(error.path(), &mut removed);
+        let path = mistakes.take_out(error.path());
         let what = match &value {
             Some(value) => format!("{} (got {value})", error.inner()),
             None => error.inner().to_string(),
         };
-        mistakes.push(Mistake::new(path, what));
+        mistakes.list.push(Mistake::new(path, what));
         if value.is_none() {
             return (T::default(), mistakes);
         }
@@ -94,37 +144,33 @@ fn remove(document: &mut Value, path: &Path) -> Option<Value> {
     }
 }
 
-/// The path in the user's document, where elements taken out before still count, and notes what is
-/// taken out now.
-fn original(path: &Path, removed: &mut BTreeMap<String, Vec<usize>>) -> String {
-    let mut text = String::new();
-    let segments: Vec<&Segment> = path.iter().collect();
-    for (depth, segment) in segments.iter().enumerate() {
-        match segment {
-            Segment::Seq { index } => {
-                let gone = removed.entry(text.clone()).or_default();
-                let mut index = *index;
-                for before in gone.iter() {
-                    if *before <= index {
-                        index += 1;
+impl Mistakes {
+    /// The path in the user's document of what is taken out now, which is noted.
+    fn take_out(&mut self, path: &Path) -> String {
+        let mut text = String::new();
+        let segments: Vec<&Segment> = path.iter().collect();
+        for (depth, segment) in segments.iter().enumerate() {
+            match segment {
+                Segment::Seq { index } => {
+                    let index = self.original(&text, *index);
+                    if depth + 1 == segments.len() {
+                        let gone = self.removed.entry(text.clone()).or_default();
+                        gone.push(index);
+                        gone.sort_unstable();
                     }
+                    text.push_str(&format!("[{index}]"));
                 }
-                if depth + 1 == segments.len() {
-                    gone.push(index);
-                    gone.sort_unstable();
+                Segment::Map { key } | Segment::Enum { variant: key } => {
+                    if !text.is_empty() {
+                        text.push('.');
+                    }
+                    text.push_str(key);
                 }
-                text.push_str(&format!("[{index}]"));
+                Segment::Unknown => text.push('?'),
             }
-            Segment::Map { key } | Segment::Enum { variant: key } => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text.push_str(key);
-            }
-            Segment::Unknown => text.push('?'),
         }
+        text
     }
-    text
 }
 
 /// A length of time, written as in Envoy's own configuration: seconds with a unit, `10s` or
@@ -230,16 +276,16 @@ mod tests {
     }
 
     fn mistakes(json: &str) -> Vec<String> {
-        read::<Config>(json.as_bytes()).1.iter().map(ToString::to_string).collect()
+        read::<Config>(json.as_bytes()).1.list().iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_good_document_is_read() {
         let (config, mistakes) = read::<Config>(br#"{"size": 3.0, "wait": "0.25s"}"#);
-        assert_eq!(mistakes, []);
+        assert!(mistakes.is_empty());
         assert_eq!(config.size, Some(Whole(3)));
         assert_eq!(config.wait, Some(Seconds(Duration::from_millis(250))));
-        assert_eq!(read::<Config>(b" "), (Config::default(), vec![]));
+        assert_eq!(read::<Config>(b" ").0, Config::default());
     }
 
     #[test]
@@ -263,6 +309,17 @@ mod tests {
                 "wait: is not a duration such as 10s or 0.25s (got \"soon\")",
             ]
         );
+    }
+
+    #[test]
+    fn a_mistake_of_meaning_is_reported_with_its_place_in_the_users_document() {
+        let json = r#"{"rules": [{}, {"name": "a"}, 7, {"name": "b"}]}"#;
+        let (config, mut mistakes) = read::<Config>(json.as_bytes());
+        for index in 0..config.rules.len() {
+            mistakes.push(Mistake::new(format!("rules[{index}].name"), "is silly"));
+        }
+        let last: Vec<_> = mistakes.list().iter().skip(2).map(ToString::to_string).collect();
+        assert_eq!(last, ["rules[1].name: is silly", "rules[3].name: is silly"]);
     }
 
     #[test]

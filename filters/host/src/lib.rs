@@ -23,12 +23,14 @@ mod configuration;
 mod connection;
 mod filter_state;
 mod root;
+mod shelf;
 
 use bridge::{Bridge, Limits, Link, Observer, Protocol, metrics::Registry};
 
 pub use bridge;
 #[doc(hidden)]
 pub use proxy_wasm;
+pub use shelf::SharedData;
 
 /// A filter: its configuration, and what it does with each connection.
 pub trait Filter: Sized + 'static {

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use codec_mqtt::MAX_PACKET_SIZE;
-use filter_config::{Mistake, Seconds, Whole};
+use filter_config::{Mistake, Mistakes, Seconds, Whole};
 use serde::Deserialize;
 
 use crate::limits::{RateLimit, RateLimitConfig};
@@ -69,8 +69,8 @@ pub enum Failed {
     /// 3.1.1 client is told nothing; it sends it again when it reconnects.
     #[default]
     Answer,
-    /// The connection is closed, without an acknowledgement; an MQTT 5.0 client is told 0x88, Server
-    /// unavailable. A client with a session sends the message again when it reconnects.
+    /// The connection is closed, without an acknowledgement; an MQTT 5.0 client is told 0x89, Server busy.
+    /// A client with a session sends the message again when it reconnects.
     Disconnect,
 }
 
@@ -239,10 +239,10 @@ impl Settings {
     pub(crate) fn read(json: &[u8]) -> Result<Self, Vec<Mistake>> {
         let (config, mut mistakes) = filter_config::read::<Config>(json);
         let settings = Self::compile(config, &mut mistakes);
-        if mistakes.is_empty() { Ok(settings) } else { Err(mistakes) }
+        if mistakes.is_empty() { Ok(settings) } else { Err(mistakes.list()) }
     }
 
-    fn compile(config: Config, mistakes: &mut Vec<Mistake>) -> Self {
+    fn compile(config: Config, mistakes: &mut Mistakes) -> Self {
         let authority = config.authority;
         if bridge::Uri::builder()
             .scheme("http")

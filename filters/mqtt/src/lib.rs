@@ -33,7 +33,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bridge::metrics::Registry;
-use bridge::{Limits, Link};
+use bridge::{Limits, Link, OwnShelf, Shelf};
 use filter_config::Mistake;
 
 pub use observe::Observer;
@@ -54,11 +54,8 @@ struct Common {
     settings: Settings,
     stats: Stats,
     buckets: RefCell<Buckets>,
-    left: RefCell<Left>,
+    left: Left,
 }
-
-/// How many sessions are remembered whose client is gone in the middle of a QoS 2 handshake.
-const MAX_LEFT: usize = 10_000;
 
 impl Filter {
     /// Reads the configuration.
@@ -66,10 +63,22 @@ impl Filter {
     /// # Errors
     /// All mistakes in it.
     pub fn new(json: &[u8], metrics: &Registry) -> Result<Self, Vec<Mistake>> {
+        Self::with_shelf(json, metrics, Box::<OwnShelf>::default())
+    }
+
+    /// The same, for one of several instances that share a shelf: what remains of sessions is on it.
+    ///
+    /// # Errors
+    /// All mistakes in the configuration.
+    pub fn with_shelf(
+        json: &[u8],
+        metrics: &Registry,
+        shelf: Box<dyn Shelf>,
+    ) -> Result<Self, Vec<Mistake>> {
         let settings = Settings::read(json)?;
         let stats = Stats::new(metrics, settings.mode);
         let buckets = RefCell::new(Buckets::new(settings.max_rate_limit_keys));
-        let left = RefCell::new(Left::new(MAX_LEFT));
+        let left = Left::new(shelf);
         Ok(Self(Rc::new(Common { settings, stats, buckets, left })))
     }
 

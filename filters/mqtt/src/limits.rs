@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::time::Duration;
 
-use filter_config::{Mistake, Whole};
+use filter_config::{Mistake, Mistakes, Whole};
 use hashbrown::HashMap;
 use serde::Deserialize;
 
@@ -108,11 +108,7 @@ struct Rate {
 }
 
 impl RateLimit {
-    pub(crate) fn compile(
-        config: &RateLimitConfig,
-        path: &str,
-        mistakes: &mut Vec<Mistake>,
-    ) -> Self {
+    pub(crate) fn compile(config: &RateLimitConfig, path: &str, mistakes: &mut Mistakes) -> Self {
         let mut rate = |name: &str, config: &Option<BucketConfig>| {
             let config = config.as_ref()?;
             let Whole(per_second) = config.per_second;
@@ -276,7 +272,7 @@ mod tests {
             format!(r#"{{"rate_limits": [{json}]}}"#).as_bytes(),
         );
         let limit = RateLimit::compile(&config.rate_limits[0], "rate_limits[0]", &mut mistakes);
-        assert_eq!(mistakes, []);
+        assert_eq!(mistakes.list(), []);
         limit
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use codec_mqtt::Version;
 use codec_mqtt::topic::TopicFilter;
-use filter_config::Mistake;
+use filter_config::{Mistake, Mistakes};
 
 /// A prefix as configured: text with `{username}` and `{client_id}` in it.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ enum Part {
 }
 
 impl Template {
-    pub(crate) fn compile(text: &str, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(crate) fn compile(text: &str, mistakes: &mut Mistakes) -> Self {
         let mut mistake = |what: &str| {
             mistakes.push(Mistake::new("topic_prefix", format!("{what} (got {text:?})")));
         };
@@ -92,12 +92,12 @@ impl Prefix {
         if self.0.is_empty() { topic.into() } else { format!("{}{topic}", self.0).into() }
     }
 
-    /// The broker's topic filter for a client's.
-    pub(crate) fn add_to_filter<'a>(&self, filter: &'a str, version: Version) -> Cow<'a, str> {
+    /// The broker's topic filter for a client's. Brokers know shared subscriptions in either version.
+    pub(crate) fn add_to_filter<'a>(&self, filter: &'a str) -> Cow<'a, str> {
         if self.0.is_empty() {
             return filter.into();
         }
-        match TopicFilter::new(filter, version)
+        match TopicFilter::new(filter, Version::V5)
             .ok()
             .and_then(|parsed| parsed.share_name().map(|share_name| (share_name, parsed.filter())))
         {
@@ -117,9 +117,9 @@ mod tests {
     use super::*;
 
     fn template(text: &str) -> Template {
-        let mut mistakes = Vec::new();
+        let mut mistakes = Mistakes::default();
         let template = Template::compile(text, &mut mistakes);
-        assert_eq!(mistakes, []);
+        assert_eq!(mistakes.list(), []);
         template
     }
 
@@ -127,10 +127,10 @@ mod tests {
     fn topics_and_filters_move_into_the_clients_own_tree_and_back() {
         let prefix = template("tenants/{username}/").prefix("c", Some("acme")).expect("one");
         assert_eq!(prefix.add("a/b"), "tenants/acme/a/b");
-        assert_eq!(prefix.add_to_filter("#", Version::V5), "tenants/acme/#");
-        assert_eq!(prefix.add_to_filter("$share/g/+/x", Version::V5), "$share/g/tenants/acme/+/x");
-        assert_eq!(prefix.add_to_filter("$share/g/x", Version::V311), "tenants/acme/$share/g/x");
-        assert_eq!(prefix.add_to_filter("$SYS/#", Version::V5), "tenants/acme/$SYS/#");
+        assert_eq!(prefix.add_to_filter("#"), "tenants/acme/#");
+        assert_eq!(prefix.add_to_filter("$share/g/+/x"), "$share/g/tenants/acme/+/x");
+        assert_eq!(prefix.add_to_filter("$share/x"), "tenants/acme/$share/x");
+        assert_eq!(prefix.add_to_filter("$SYS/#"), "tenants/acme/$SYS/#");
         assert_eq!(prefix.strip("tenants/acme/a"), Some("a"));
         assert_eq!(prefix.strip("tenants/other/a"), None);
         assert_eq!(prefix.strip("tenants/acme/"), None);
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for bad in ["a", "/a/", "$a/", "a/+/", "{user}/", "{username/"] {
-            let mut mistakes = Vec::new();
+            let mut mistakes = Mistakes::default();
             let _ = Template::compile(bad, &mut mistakes);
             assert!(!mistakes.is_empty(), "{bad}");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bridge::HeaderName;
 use codec_mqtt::topic::{self, TopicFilter};
 use codec_mqtt::{QoS, Version};
-use filter_config::{Mistake, Seconds, Whole};
+use filter_config::{Mistake, Mistakes, Seconds, Whole};
 use serde::Deserialize;
 
 /// How a message travels to the next filter.
@@ -129,7 +129,7 @@ pub(crate) struct Rule {
 const LONGEST_CACHE: Duration = Duration::from_secs(24 * 3600);
 
 impl Rule {
-    pub(crate) fn compile(config: RuleConfig, path: &str, mistakes: &mut Vec<Mistake>) -> Self {
+    pub(crate) fn compile(config: RuleConfig, path: &str, mistakes: &mut Mistakes) -> Self {
         let mut mistake = |field: &str, what: String| {
             mistakes.push(Mistake::new(format!("{path}.{field}"), what));
         };
@@ -262,7 +262,7 @@ mod tests {
         );
         let config = config.rules.into_iter().next().expect("one rule");
         let rule = Rule::compile(config, "rules[0]", &mut mistakes);
-        assert_eq!(mistakes, []);
+        assert_eq!(mistakes.list(), []);
         rule
     }
 

@@ -37,8 +37,10 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Phase {
-    /// CONNECT has not arrived completely, or waits for what is said about its will message.
-    Connecting(Option<Check>),
+    /// CONNECT has not arrived completely.
+    Connecting,
+    /// CONNECT waits at the front of the input for what is said about its will message.
+    Asking(Client, Check),
     Carried(Box<Carried>),
     /// The answer on this stream was not 2xx; what it says is read until its end.
     Refused {
@@ -100,7 +102,7 @@ struct Silence {
 impl Session {
     pub(crate) fn new(common: Rc<Common>, link: &mut Link) -> Self {
         link.set_deadline(Some(link.now() + common.settings.connect_timeout));
-        Self { common, phase: Phase::Connecting(None), cause: None }
+        Self { common, phase: Phase::Connecting, cause: None }
     }
 
     /// Ends the connection, for the first cause that is given.
@@ -121,7 +123,7 @@ impl Session {
                 self.common.stats.active.add(-1);
             }
             if let Some(messages) = &carried.messages {
-                self.common.left.borrow_mut().put(&carried.client_id, &messages.qos2);
+                self.common.left.put(&carried.client_id, &messages.qos2);
             }
         }
     }
@@ -196,17 +198,13 @@ impl Session {
             common.stats.packet(Direction::FromClient, PacketType::CONNECT, 0);
             return self.refuse(link, client, &refusal, "refused");
         };
-        let allowed = matches!(
-            self.phase,
-            Phase::Connecting(Some(Check { verdict: Some(Verdict::Allowed), .. }))
-        );
         if let Some(will) = &connect.will
-            && !allowed
+            && matches!(self.phase, Phase::Connecting)
         {
             match self.ask_about_will(link, connect, will, &request) {
                 Ok(None) => {}
                 Ok(Some(check)) => {
-                    self.phase = Phase::Connecting(Some(check));
+                    self.phase = Phase::Asking(client, check);
                     return;
                 }
                 Err(refusal) => return self.refuse(link, client, &refusal, "refused"),
@@ -235,7 +233,7 @@ impl Session {
             });
             // An empty one is given by the broker, to a session that nobody comes back to.
             connect.client_id.clone_into(&mut client_id);
-            messages.qos2 = common.left.borrow_mut().take(connect.client_id, !connect.clean_start);
+            messages.qos2 = common.left.take(connect.client_id, !connect.clean_start);
         }
         let silence = (settings.enforce_keep_alive && connect.keep_alive > 0)
             .then(|| Silence::new(connect.keep_alive, link.now()));
@@ -585,13 +583,13 @@ impl Silence {
 impl Protocol for Session {
     fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
         match &self.phase {
-            Phase::Connecting(Some(check)) if check.verdict.is_none() => return Want::Room,
-            Phase::Connecting(_) => self.connect(link, input),
+            Phase::Asking(_, check) if check.verdict.is_none() => return Want::Room,
+            Phase::Connecting | Phase::Asking(..) => self.connect(link, input),
             _ => {}
         }
         match &self.phase {
-            Phase::Connecting(None) => Want::More,
-            Phase::Connecting(Some(_)) => Want::Room,
+            Phase::Connecting => Want::More,
+            Phase::Asking(..) => Want::Room,
             Phase::Carried(_) => self.carry(link, input),
             Phase::Refused { .. } | Phase::Ended => {
                 input.clear();
@@ -617,10 +615,14 @@ impl Protocol for Session {
             Phase::Refused { client, stream, refusal, content: Vec::new() }
         };
         match &mut self.phase {
-            Phase::Connecting(Some(check)) if check.stream == stream => {
+            Phase::Asking(client, check) if check.stream == stream => {
                 let verdict = Verdict::from_status(response.status());
                 self.common.stats.verdict(PacketKind::Will, verdict, false);
-                check.verdict = Some(verdict);
+                if verdict == Verdict::Allowed {
+                    check.verdict = Some(verdict);
+                } else {
+                    self.phase = refused(*client, response);
+                }
             }
             Phase::Carried(carried) if carried.stream == stream => {
                 if response.status().is_success() {
@@ -653,7 +655,7 @@ impl Protocol for Session {
                 let room = MAX_EXPLANATION - content.len();
                 content.extend(body.iter().take(room));
             }
-            Phase::Refused { .. } | Phase::Connecting(_) | Phase::Ended => {}
+            _ => {}
         }
     }
 
@@ -676,11 +678,10 @@ impl Protocol for Session {
                     self.refuse(link, client, &refusal, "unavailable");
                 }
             }
-            Phase::Connecting(Some(mut check)) if check.stream == stream => {
-                if check.verdict.is_none() {
-                    check.verdict = Some(Verdict::Failed);
-                }
-                self.phase = Phase::Connecting(Some(check));
+            Phase::Asking(client, check) if check.stream == stream && check.verdict.is_none() => {
+                self.common.stats.verdict(PacketKind::Will, Verdict::Failed, false);
+                let refusal = unavailable("nobody could say whether the will message is allowed");
+                self.refuse(link, client, &refusal, "unavailable");
             }
             phase => {
                 self.phase = phase;

@@ -83,9 +83,7 @@ impl Pending {
         let allowed = packet.subscriptions.iter().zip(&codes);
         let allowed: Vec<(Cow<'_, str>, Subscription<'_>)> = allowed
             .filter(|(_, code)| code.is_none())
-            .map(|(subscription, _)| {
-                (prefix.add_to_filter(subscription.filter, version), subscription)
-            })
+            .map(|(subscription, _)| (prefix.add_to_filter(subscription.filter), subscription))
             .collect();
         let subscriptions: Vec<_> = allowed
             .iter()

@@ -63,18 +63,14 @@ impl Messages {
                     return Ok(Handled::Want(Want::Room));
                 }
                 let subscriptions = packet.subscriptions.iter();
-                let places =
-                    subscriptions.map(|s| self.place(cx.settings, s.filter, s.qos, version));
+                let places = subscriptions.map(|s| self.place(cx.settings, s.filter, s.qos));
                 let places = places.collect();
                 consume(cx, frame);
                 self.push(Entry::Subscribe(Pending::new(input.take(frame.len()), places)));
             }
             Packet::Unsubscribe(packet) => {
-                let filters: Vec<Cow<'_, str>> = packet
-                    .filters
-                    .iter()
-                    .map(|filter| self.prefix.add_to_filter(filter, version))
-                    .collect();
+                let filters: Vec<Cow<'_, str>> =
+                    packet.filters.iter().map(|filter| self.prefix.add_to_filter(filter)).collect();
                 let filters: Vec<&str> = filters.iter().map(AsRef::as_ref).collect();
                 for filter in &filters {
                     self.subscriptions.remove(*filter);
@@ -467,7 +463,7 @@ impl Messages {
                 Refused::Disconnect => return Err(Fault::Broken(code, "message_refused")),
             },
             (Verdict::Failed, _) if cx.settings.failed == Failed::Disconnect => {
-                let code = ReasonCode::SERVER_UNAVAILABLE;
+                let code = ReasonCode::SERVER_BUSY;
                 return Err(Fault::Broken(code, "message_failed"));
             }
             (Verdict::Failed, Version::V5) => Some(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR),

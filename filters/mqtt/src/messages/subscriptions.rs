@@ -1,7 +1,7 @@
 //! SUBSCRIBE on its way to the broker.
 
 use bridge::{Bytes, OpenError};
-use codec_mqtt::topic::TopicFilter;
+use codec_mqtt::topic::{TopicFilter, TopicFilterError};
 use codec_mqtt::{PacketType, QoS, ReasonCode, Version};
 
 use super::{Cx, Entry, Messages, TOO_LARGE, UNAVAILABLE, first_match, levels, make_key};
@@ -12,16 +12,16 @@ use crate::packets::Fault;
 use crate::rules::{Carry, PacketKind};
 use crate::subscribe::{self, Place};
 
+/// A topic filter as rules see it. Brokers grant shared subscriptions to MQTT 3.1.1 clients too, so
+/// `$share/` is no way around a rule in either version.
+fn parse(filter: &str) -> Result<TopicFilter<'_>, TopicFilterError> {
+    TopicFilter::new(filter, Version::V5)
+}
+
 impl Messages {
     /// What is to happen with one topic filter.
-    pub(super) fn place(
-        &self,
-        settings: &Settings,
-        filter: &str,
-        qos: QoS,
-        version: Version,
-    ) -> Place {
-        let Ok(parsed) = TopicFilter::new(filter, version) else {
+    pub(super) fn place(&self, settings: &Settings, filter: &str, qos: QoS) -> Place {
+        let Ok(parsed) = parse(filter) else {
             return Place::Refused(ReasonCode::TOPIC_FILTER_INVALID);
         };
         if levels(parsed.filter()) > settings.max_topic_levels {
@@ -57,7 +57,7 @@ impl Messages {
                 let Place::Unasked(index) = place else { continue };
                 let index = *index;
                 let (Some(rule), Ok(filter)) =
-                    (cx.settings.rule(index), TopicFilter::new(subscription.filter, version))
+                    (cx.settings.rule(index), parse(subscription.filter))
                 else {
                     continue;
                 };
@@ -103,7 +103,7 @@ impl Messages {
                 && places.iter().all(Place::is_decided)
             {
                 for (place, subscription) in places.iter_mut().zip(packet.subscriptions.iter()) {
-                    let filter = self.prefix.add_to_filter(subscription.filter, version);
+                    let filter = self.prefix.add_to_filter(subscription.filter);
                     if !matches!(place, Place::Allowed) || self.subscriptions.contains(&*filter) {
                     } else if self.subscriptions.len() < most {
                         self.subscriptions.insert(filter.into_owned());

@@ -15,7 +15,9 @@ impl host::Filter for Module {
 
     fn configure(json: &[u8], metrics: &Registry) -> Result<Self, Vec<String>> {
         let describe = |mistakes: Vec<_>| mistakes.iter().map(ToString::to_string).collect();
-        filter_mqtt::Filter::new(json, metrics).map(Self).map_err(describe)
+        filter_mqtt::Filter::with_shelf(json, metrics, Box::new(host::SharedData))
+            .map(Self)
+            .map_err(describe)
     }
 
     fn mode(&self) -> host::Mode {

@@ -1,0 +1,29 @@
+//! Values that all workers share.
+
+use bridge::Shelf;
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::Status;
+
+/// Proxy-wasm's shared data: all virtual machines with the same `vm_id`, on all workers.
+#[derive(Debug)]
+pub struct SharedData;
+
+impl Shelf for SharedData {
+    fn load(&self, key: &str) -> (Vec<u8>, u32) {
+        let (value, number) = hostcalls::get_shared_data(key).unwrap_or_default();
+        // A key that nobody has stored has no number, and 0 means that whatever is there is replaced.
+        (value.unwrap_or_default(), number.unwrap_or_default())
+    }
+
+    fn store(&self, key: &str, value: &[u8], number: u32) -> bool {
+        let cas = (number > 0).then_some(number);
+        match hostcalls::set_shared_data(key, Some(value), cas) {
+            Ok(()) => true,
+            Err(Status::CasMismatch) => false,
+            Err(status) => {
+                log::warn!("a value was not kept: {status:?}");
+                true
+            }
+        }
+    }
+}
