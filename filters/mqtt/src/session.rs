@@ -38,7 +38,7 @@ pub struct Session {
 #[derive(Debug)]
 enum Phase {
     /// CONNECT has not arrived completely, or waits for what is said about its will message.
-    Connecting(Option<Check>),
+    Connecting(Option<(Client, Check)>),
     Carried(Box<Carried>),
     /// The answer on this stream was not 2xx; what it says is read until its end.
     Refused {
@@ -198,7 +198,7 @@ impl Session {
         };
         let allowed = matches!(
             self.phase,
-            Phase::Connecting(Some(Check { verdict: Some(Verdict::Allowed), .. }))
+            Phase::Connecting(Some((_, Check { verdict: Some(Verdict::Allowed), .. })))
         );
         if let Some(will) = &connect.will
             && !allowed
@@ -206,7 +206,7 @@ impl Session {
             match self.ask_about_will(link, connect, will, &request) {
                 Ok(None) => {}
                 Ok(Some(check)) => {
-                    self.phase = Phase::Connecting(Some(check));
+                    self.phase = Phase::Connecting(Some((client, check)));
                     return;
                 }
                 Err(refusal) => return self.refuse(link, client, &refusal, "refused"),
@@ -585,7 +585,7 @@ impl Silence {
 impl Protocol for Session {
     fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
         match &self.phase {
-            Phase::Connecting(Some(check)) if check.verdict.is_none() => return Want::Room,
+            Phase::Connecting(Some((_, check))) if check.verdict.is_none() => return Want::Room,
             Phase::Connecting(_) => self.connect(link, input),
             _ => {}
         }
@@ -617,10 +617,15 @@ impl Protocol for Session {
             Phase::Refused { client, stream, refusal, content: Vec::new() }
         };
         match &mut self.phase {
-            Phase::Connecting(Some(check)) if check.stream == stream => {
+            Phase::Connecting(Some((client, check))) if check.stream == stream => {
                 let verdict = Verdict::from_status(response.status());
                 self.common.stats.verdict(PacketKind::Will, verdict, false);
-                check.verdict = Some(verdict);
+                if verdict == Verdict::Allowed {
+                    check.verdict = Some(verdict);
+                } else {
+                    self.common.stats.packet(Direction::FromClient, PacketType::CONNECT, 0);
+                    self.phase = refused(*client, response);
+                }
             }
             Phase::Carried(carried) if carried.stream == stream => {
                 if response.status().is_success() {
@@ -676,11 +681,13 @@ impl Protocol for Session {
                     self.refuse(link, client, &refusal, "unavailable");
                 }
             }
-            Phase::Connecting(Some(mut check)) if check.stream == stream => {
-                if check.verdict.is_none() {
-                    check.verdict = Some(Verdict::Failed);
-                }
-                self.phase = Phase::Connecting(Some(check));
+            Phase::Connecting(Some((client, check)))
+                if check.stream == stream && check.verdict.is_none() =>
+            {
+                let refusal = unavailable("nobody could say whether the will message is allowed");
+                self.common.stats.verdict(PacketKind::Will, Verdict::Failed, false);
+                self.common.stats.packet(Direction::FromClient, PacketType::CONNECT, 0);
+                self.refuse(link, client, &refusal, "unavailable");
             }
             phase => {
                 self.phase = phase;

@@ -1008,6 +1008,54 @@ fn with_will(version: Version) -> Vec<u8> {
     connect_with(version, "c1", true, 60, Some(will), &[])
 }
 
+#[test]
+fn a_will_message_is_checked_before_the_session_begins() {
+    for version in BOTH {
+        for status in [200, 403, 404, 500] {
+            let worker = Worker::new(&rules(""));
+            let mut bench = worker.connect();
+            bench.version = version;
+            bench.client(&with_will(version));
+            assert_eq!(bench.asked(), ["POST /c/will"]);
+            assert_eq!(bench.session_index(), None);
+            bench.answer_only(status);
+            assert_eq!(bench.asked(), [""; 0], "asked once");
+            if status == 200 {
+                assert!(bench.session_index().is_some());
+                assert!(!bench.is_closed());
+            } else {
+                assert_eq!(bench.session_index(), None);
+                assert!(bench.is_closed());
+                let got = bench.client_got();
+                let code = match (version, status) {
+                    (Version::V5, 403) => "CONNACK 87",
+                    (Version::V5, 404) => "CONNACK 90",
+                    (Version::V5, _) => "CONNACK 88",
+                    (Version::V311, 403) => "CONNACK 05",
+                    (Version::V311, 404) => "",
+                    (Version::V311, _) => "CONNACK 03",
+                };
+                assert!(got.concat().starts_with(code), "{got:?} for {status}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_will_message_nobody_answers_about_is_unavailable() {
+    for version in BOTH {
+        let mut bench = Worker::new(&rules("")).connect();
+        bench.version = version;
+        bench.client(&with_will(version));
+        let open = bench.open()[0];
+        bench.reset(open);
+        assert_eq!(bench.asked(), [""; 0]);
+        assert!(bench.is_closed());
+        let code = if version == V5 { "CONNACK 88" } else { "CONNACK 03" };
+        assert!(bench.client_got().concat().starts_with(code));
+    }
+}
+
 // Topic prefixes.
 
 const PREFIX: &str = r#""topic_prefix": "t/{username}/""#;
