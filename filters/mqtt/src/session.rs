@@ -233,9 +233,7 @@ impl Session {
                     octets
                 }
             });
-            // An empty one is given by the broker, to a session that nobody comes back to.
             connect.client_id.clone_into(&mut client_id);
-            messages.qos2 = common.left.borrow_mut().take(connect.client_id, !connect.clean_start);
         }
         let silence = (settings.enforce_keep_alive && connect.keep_alive > 0)
             .then(|| Silence::new(connect.keep_alive, link.now()));
@@ -548,6 +546,15 @@ impl Carried {
                 self.connack_sent = true;
                 let label = connack_label(self.client.version, connack.code.as_u8());
                 common.stats.connack("broker", label);
+                if let Some(messages) = &mut self.messages
+                    && connack.code.is_accepted()
+                {
+                    if let Some(assigned) = connack.properties.assigned_client_identifier() {
+                        assigned.clone_into(&mut self.client_id);
+                    }
+                    let mut left = common.left.borrow_mut();
+                    messages.qos2 = left.take(&self.client_id, connack.session_present);
+                }
                 if let Some(seconds) = connack.properties.server_keep_alive()
                     && common.settings.enforce_keep_alive
                 {

@@ -391,6 +391,54 @@ fn what_was_taken_is_forgotten_with_the_session() {
 }
 
 #[test]
+fn what_was_taken_is_remembered_while_the_broker_is_away() {
+    for version in BOTH {
+        let worker = Worker::new(&rules(""));
+        let mut bench = worker.session_with(&reconnect(version, "c1"), version, false);
+        bench.client(&publish(version, 2, 9, "r/x", "m"));
+        bench.answer_only(200);
+        bench.hang_up();
+
+        let mut bench = worker.connect();
+        bench.version = version;
+        bench.client(&reconnect(version, "c1"));
+        bench.answer(0, 503);
+        assert!(bench.is_closed());
+        bench.hang_up();
+        let mut bench = worker.connect();
+        bench.client(&reconnect(version, "c1"));
+        bench.reset(0);
+        bench.hang_up();
+
+        let mut bench = worker.session_with(&reconnect(version, "c1"), version, true);
+        bench.client(&msg(2, 9, "r/x", "m").dup().octets(version));
+        assert_eq!((bench.asked(), bench.client_got()), (vec![], vec!["PUBREC 9".to_owned()]));
+    }
+}
+
+#[test]
+fn a_session_taken_over_by_a_new_connection_neither_loses_nor_repeats() {
+    for version in BOTH {
+        let worker = Worker::new(&rules(""));
+        let mut old = worker.session_with(&reconnect(version, "c1"), version, false);
+        old.client(&publish(version, 2, 9, "r/x", "m"));
+        old.answer_only(200);
+        // The client has lost its connection; Envoy and the broker do not know that yet.
+        let mut new = worker.session_with(&reconnect(version, "c1"), version, true);
+        new.client(&msg(2, 9, "r/x", "m").dup().octets(version));
+        assert_eq!((new.asked(), new.client_got()), (vec![], vec!["PUBREC 9".to_owned()]));
+        new.client(&pubrel(version, 9));
+        assert_eq!(new.client_got(), ["PUBCOMP 9"]);
+        old.hang_up();
+        new.hang_up();
+
+        let mut again = worker.session_with(&reconnect(version, "c1"), version, true);
+        again.client(&publish(version, 2, 9, "r/x", "another"));
+        assert_eq!(again.asked(), ["POST /r/x"], "what is new is not taken for old");
+    }
+}
+
+#[test]
 fn a_message_underway_when_the_connection_ends_is_asked_about_again() {
     for version in BOTH {
         let worker = Worker::new(&rules(""));

@@ -15,7 +15,6 @@ use crate::check::Check;
 use crate::config::Settings;
 use crate::message::Verdict;
 use crate::packets::{Fault, encoded};
-use crate::qos2::Qos2;
 use crate::rules::{Carry, PacketKind};
 use crate::subscribe;
 use crate::to_client::Need;
@@ -64,9 +63,6 @@ impl Messages {
         match packet {
             Packet::ConnAck(connack) if connack.code.is_accepted() => {
                 self.ready = true;
-                if !connack.session_present {
-                    self.qos2 = Qos2::default();
-                }
                 Ok(self.connack(cx.settings, &connack, version).or(Some(octets)))
             }
             Packet::SubAck(suback) => Ok(match self.subacks.remove(&suback.packet_id) {
