@@ -665,6 +665,46 @@ fn connack_tells_the_limits_that_hold() {
 }
 
 #[test]
+fn receive_maximum_counts_what_is_not_acknowledged_whoever_acknowledges() {
+    let config = rules(r#""max_in_flight": 2"#);
+    let run = |bench: &mut Bench| {
+        for round in 0..5 {
+            // Requested, QoS 1 and 2.
+            bench.client(&publish(V5, 1, 1, "r/1", "m"));
+            bench.client(&publish(V5, 2, 2, "r/2", "m"));
+            bench.answer_path("/r/1", 200);
+            bench.answer_path("/r/2", 200);
+            bench.client(&pubrel(V5, 2));
+            assert_eq!(bench.client_got(), ["PUBACK 1", "PUBREC 2", "PUBCOMP 2"], "{round}");
+            // Forwarded.
+            bench.client(&publish(V5, 1, 3, "f", "m"));
+            bench.client(&publish(V5, 2, 4, "f", "m"));
+            bench.broker(&puback(V5, 3));
+            bench.broker(&pubrec(V5, 4));
+            bench.client(&pubrel(V5, 4));
+            bench.broker(&pubcomp(V5, 4));
+            // Refused and failed.
+            bench.client(&publish(V5, 2, 5, "c/x", "m"));
+            bench.client(&publish(V5, 1, 6, "r/x", "m"));
+            bench.answer_path("/c/x", 403);
+            bench.answer_path("/r/x", 500);
+            assert_eq!(
+                bench.client_got(),
+                ["PUBACK 3", "PUBREC 4", "PUBCOMP 4", "PUBREC 5 87", "PUBACK 6 83"]
+            );
+        }
+    };
+    let mut bench = Bench::new(&config, V5);
+    run(&mut bench);
+    bench.client(&publish(V5, 1, 1, "r/1", "m"));
+    bench.client(&publish(V5, 2, 2, "r/2", "m"));
+    assert!(!bench.is_closed());
+    bench.client(&publish(V5, 1, 3, "f", "m"));
+    assert_eq!(bench.client_got(), ["DISCONNECT 93"]);
+    assert!(bench.is_closed());
+}
+
+#[test]
 fn a_handshake_from_the_last_connection_does_not_count_against_this_one() {
     let worker = Worker::new(&rules(r#""max_in_flight": 1"#));
     let mut bench = worker.session_with(&reconnect(V5, "c1"), V5, false);

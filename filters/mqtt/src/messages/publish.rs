@@ -95,6 +95,7 @@ impl Messages {
                     return Err(Fault::Broken(ReasonCode::PROTOCOL_ERROR, "pubrel_before_pubrec"));
                 }
                 self.qos2.remove(id);
+                self.in_flight.remove(&id);
                 consume(cx, frame);
                 self.passing = Passing::Discard(frame.len() as u64);
                 cx.reply(&Packet::PubComp(PubComp::new(id)));
