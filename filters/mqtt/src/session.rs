@@ -226,7 +226,7 @@ impl Session {
         let mut client_id = String::new();
         if let Some(messages) = &mut messages {
             validated = 0;
-            messages.connect(match rewritten(connect, &prefix, messages.resolves_deliveries()) {
+            messages.connect(match rewritten(connect, &prefix, messages.looks_at_deliveries()) {
                 None => input.take(frame.len()),
                 Some(octets) => {
                     input.skip(frame.len());
@@ -749,9 +749,9 @@ fn unavailable(reason: &str) -> Refusal {
 
 /// CONNECT as the broker gets it, if not as the client sent it: with the prefix before the will's
 /// topics, and without topic aliases from the broker where its messages are looked at.
-fn rewritten(connect: &Connect<'_>, prefix: &Prefix, resolves_deliveries: bool) -> Option<Bytes> {
+fn rewritten(connect: &Connect<'_>, prefix: &Prefix, looks_at_deliveries: bool) -> Option<Bytes> {
     let aliases =
-        resolves_deliveries && connect.properties.contains(PropertyId::TOPIC_ALIAS_MAXIMUM);
+        looks_at_deliveries && connect.properties.contains(PropertyId::TOPIC_ALIAS_MAXIMUM);
     if !aliases && (connect.will.is_none() || prefix.is_empty()) {
         return None;
     }

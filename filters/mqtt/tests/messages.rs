@@ -1198,6 +1198,23 @@ fn the_wills_and_the_response_topics_have_the_prefix_too() {
     assert_eq!(bench.client_got(), [r#"PUBLISH q0 f m ResponseTopic("r")"#]);
 }
 
+#[test]
+fn the_broker_uses_no_aliases_where_its_topics_are_read() {
+    for config in [format!("{{{PREFIX}}}"), rules("")] {
+        let mut bench = Worker::new(&config).connect();
+        let aliases = [Property::TopicAliasMaximum(10), Property::ReceiveMaximum(id(5))];
+        bench.client(&connect_with(V5, "c1", true, 60, None, &aliases));
+        bench.respond(0, 200);
+        assert_eq!(bench.broker_got(), ["CONNECT c1 ReceiveMaximum(5)"], "{config}");
+    }
+    // Nobody reads them here.
+    let mut bench =
+        Worker::new(r#"{"rules": [{"topic_filters": ["c/#"], "carry": "check"}]}"#).connect();
+    bench.client(&connect_with(V5, "c1", true, 60, None, &[Property::TopicAliasMaximum(10)]));
+    bench.respond(0, 200);
+    assert_eq!(bench.broker_got(), ["CONNECT c1 TopicAliasMaximum(10)"]);
+}
+
 // Replies and cached verdicts.
 
 #[test]

@@ -24,11 +24,7 @@ impl Messages {
     pub(crate) fn need(&self, frame: &Frame) -> Need {
         let looked_at = match frame.packet_type {
             PacketType::PUBLISH => {
-                return if self.delivery_rules.is_empty() && self.prefix.is_empty() {
-                    Need::Header
-                } else {
-                    Need::PublishHeader
-                };
+                return if self.looks_at_deliveries() { Need::PublishHeader } else { Need::Header };
             }
             PacketType::CONNACK | PacketType::DISCONNECT => true,
             PacketType::SUBACK => !self.subacks.is_empty(),

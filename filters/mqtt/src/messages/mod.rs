@@ -216,9 +216,9 @@ impl Messages {
         })
     }
 
-    /// Whether the broker may use topic aliases: not where its messages are looked at.
-    pub(crate) fn resolves_deliveries(&self) -> bool {
-        !self.delivery_rules.is_empty()
+    /// Whether the topics of the broker's messages are looked at, so that it may not use aliases.
+    pub(crate) fn looks_at_deliveries(&self) -> bool {
+        !self.delivery_rules.is_empty() || !self.prefix.is_empty()
     }
 
     /// Sends CONNECT before anything else.
