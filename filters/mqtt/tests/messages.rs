@@ -316,6 +316,23 @@ fn a_refusal_can_close_the_connection_of_a_3_1_1_client() {
 }
 
 #[test]
+fn a_failure_can_close_the_connection_without_an_acknowledgement() {
+    for version in BOTH {
+        for path in ["c/x", "r/x"] {
+            let mut bench = Bench::new(&rules(r#""failed": "disconnect""#), version);
+            bench.client(&publish(version, 1, 7, path, "m"));
+            bench.answer_only(503);
+            let expected: &[&str] = if version == V5 { &["DISCONNECT 89"] } else { &[] };
+            assert_eq!(
+                (bench.client_got(), bench.broker_got()),
+                (expected.iter().map(ToString::to_string).collect(), vec![])
+            );
+            assert!(bench.is_closed());
+        }
+    }
+}
+
+#[test]
 fn a_message_sent_again_is_not_requested_again_before_pubrel() {
     for version in BOTH {
         let mut bench = Bench::new(&rules(""), version);

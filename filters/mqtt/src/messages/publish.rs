@@ -468,7 +468,7 @@ impl Messages {
                 Refused::Disconnect => return Err(Fault::Broken(code, "message_refused")),
             },
             (Verdict::Failed, _) if cx.settings.failed == Failed::Disconnect => {
-                let code = ReasonCode::SERVER_UNAVAILABLE;
+                let code = ReasonCode::SERVER_BUSY;
                 return Err(Fault::Broken(code, "message_failed"));
             }
             (Verdict::Failed, Version::V5) => Some(ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR),
