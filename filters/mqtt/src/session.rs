@@ -534,6 +534,7 @@ impl Carried {
                 common.stats.packet(Direction::ToClient, frame.packet_type, frame.flags);
                 common.stats.octets(Direction::ToClient, octets.len());
                 link.reply(octets);
+                self.to_client.pass_rest();
             }
             None => self.to_client.skip_rest(),
         }

@@ -909,6 +909,23 @@ fn deliveries_keep_their_order_and_their_payload() {
 }
 
 #[test]
+fn a_delivery_that_waits_holds_the_broker_back_and_not_the_client() {
+    let mut bench = Bench::new(&rules(""), V5);
+    bench.broker(&publish(V5, 0, 0, "d/0", "0"));
+    for _ in 0..40 {
+        bench.broker(&publish(V5, 0, 0, "x", &"x".repeat(100_000)));
+    }
+    bench.client(&publish(V5, 1, 1, "r/x", "m"));
+    bench.answer_path("/r/x", 200);
+    assert_eq!(bench.client_got(), ["PUBACK 1"]);
+    let session = bench.session_index().unwrap();
+    let waiting: usize = bench.streams[session].unsent_octets();
+    assert!(waiting > 2_800_000, "{waiting} octets wait at the broker");
+    bench.answer_only(200);
+    assert_eq!(bench.client_got().len(), 41);
+}
+
+#[test]
 fn acknowledgements_do_not_land_inside_a_packet_of_the_brokers() {
     for version in BOTH {
         let mut bench = Bench::new(&rules(""), version);
