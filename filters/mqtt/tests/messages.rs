@@ -603,6 +603,50 @@ fn a_backend_that_does_not_read_slows_the_client_and_the_others_go_on_afterwards
     assert_eq!(bench.client_got(), ["PUBACK 1"]);
 }
 
+#[test]
+fn every_topic_filter_is_asked_about_however_few_streams_there_are() {
+    // The answers' ends come after their header sections, all at once.
+    let filters: Vec<String> = (0..9).map(|n| format!("s/{n}")).collect();
+    let filters: Vec<(&str, u8)> = filters.iter().map(|filter| (&**filter, 1)).collect();
+    for max_pending in [1, 2, 3, 4, 8] {
+        let config = rules(&format!(r#""max_pending_messages": {max_pending}"#));
+        let mut bench = Bench::new(&config, V5);
+        bench.client(&subscribe(V5, 1, &filters));
+        for _ in 0..20 {
+            let open = bench.open();
+            for &stream in &open {
+                bench.respond(stream, 200);
+            }
+            for stream in open {
+                bench.finish(stream);
+            }
+        }
+        let got = bench.broker_got();
+        assert_eq!(
+            got.len(),
+            1,
+            "with {max_pending} pending messages: {got:?} {:?}",
+            bench.asked()
+        );
+    }
+}
+
+#[test]
+fn a_subscription_goes_on_when_a_request_has_made_room_for_its_check() {
+    let mut server = h2::server::Builder::new();
+    server.max_concurrent_streams(2);
+    let mut bench = Worker::new(&rules("")).connect_to(&server, Duration::ZERO).establish(
+        &connect(V5, "c1"),
+        V5,
+        &connack(V5, false),
+    );
+    bench.client(&publish(V5, 1, 1, "r/x", "m"));
+    bench.client(&subscribe(V5, 2, &[("s/1", 0)]));
+    assert_eq!(bench.asked(), ["POST /r/x"]);
+    bench.answer_only(200);
+    assert_eq!(bench.asked(), ["GET /s/1"]);
+}
+
 // Topic aliases, sizes and Receive Maximum.
 
 #[test]

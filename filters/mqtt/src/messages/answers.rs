@@ -56,12 +56,16 @@ impl Messages {
         }
         // The next filter may end the stream before it has all of the content.
         cx.link.finish(stream);
-        if let Some(exchange) = self.exchanges.get(&stream) {
+        let known = if let Some(exchange) = self.exchanges.get(&stream) {
             let status = exchange.status.filter(|_| how == Ended::Complete);
             self.settle(cx, stream, status)?;
-            return Ok(true);
-        }
-        self.decide(cx, stream, Verdict::Failed)
+            true
+        } else {
+            self.decide(cx, stream, Verdict::Failed)?
+        };
+        // There is room for one more stream.
+        self.pump(cx)?;
+        Ok(known)
     }
 
     /// An exchange came to its end.
