@@ -82,8 +82,8 @@ impl Filter {
     /// The bounds of the HTTP/2 connection that carries a session.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        // The session's own stream, and one for each message that waits.
-        Limits { max_streams: 1 + self.0.settings.max_pending_messages, ..Limits::default() }
+        // The session's own stream, one for each message that waits, and one for a delivery.
+        Limits { max_streams: 2 + self.0.settings.max_pending_messages, ..Limits::default() }
     }
 
     /// Carries a new connection.

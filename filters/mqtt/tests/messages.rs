@@ -970,6 +970,33 @@ fn a_delivery_that_waits_holds_the_broker_back_and_not_the_client() {
 }
 
 #[test]
+fn a_delivery_is_asked_about_however_few_streams_there_are() {
+    for version in BOTH {
+        let mut bench = Bench::new(&rules(r#""max_pending_messages": 1"#), version);
+        bench.client(&publish(version, 1, 1, "c/x", "m"));
+        bench.broker(&publish(version, 1, 2, "d/x", "m"));
+        assert!(!bench.is_closed());
+        bench.answer_path("/c/x", 200);
+        bench.answer_path("/d/x", 200);
+        assert_eq!(bench.client_got(), ["PUBLISH 2 q1 d/x m"]);
+        assert_eq!(bench.broker_got(), ["PUBLISH 1 q1 c/x m"]);
+    }
+    let mut server = h2::server::Builder::new();
+    server.max_concurrent_streams(2);
+    let mut bench = Worker::new(&rules("")).connect_to(&server, Duration::ZERO).establish(
+        &connect(V5, "c1"),
+        V5,
+        &connack(V5, false),
+    );
+    bench.client(&publish(V5, 1, 1, "r/x", "m"));
+    bench.broker(&publish(V5, 1, 2, "d/x", "m"));
+    assert_eq!(bench.asked(), ["POST /r/x"]);
+    bench.answer_only(200);
+    bench.answer_only(200);
+    assert_eq!(bench.client_got(), ["PUBACK 1", "PUBLISH 2 q1 d/x m"]);
+}
+
+#[test]
 fn acknowledgements_do_not_land_inside_a_packet_of_the_brokers() {
     for version in BOTH {
         let mut bench = Bench::new(&rules(""), version);

@@ -116,7 +116,7 @@ impl Messages {
 
     fn check(&mut self, stream: StreamId) -> Option<&mut Check> {
         let gate = self.gate.iter_mut();
-        let delivery = self.delivery.iter_mut().map(|delivery| &mut delivery.check);
+        let delivery = self.delivery.iter_mut().filter_map(|delivery| delivery.check.as_mut());
         let outbox = self.outbox.iter_mut().flat_map(|entry| match entry {
             Entry::Ready(_) => Checks::None,
             Entry::Publish { check, .. } => Checks::One(Some(check)),

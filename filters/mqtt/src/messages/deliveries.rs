@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use bridge::Bytes;
+use bridge::{Bytes, OpenError};
 use codec_mqtt::{
     ConnAck, Decoded, Frame, Packet, PacketType, Properties, Property, PropertyId, PubAck, PubComp,
     PubRec, PublishHeader, QoS, ReasonCode, SubAck, Version, decode, decode_publish_header,
@@ -39,7 +39,7 @@ impl Messages {
 
     /// Whether the broker's packets wait for a verdict.
     pub(crate) fn holds_deliveries(&self) -> bool {
-        self.delivery.as_ref().is_some_and(|delivery| delivery.check.verdict.is_none())
+        self.delivery.as_ref().is_some_and(|delivery| delivery.verdict().is_none())
     }
 
     /// The octets to send in place of the broker's packet; none if the client gets nothing of it.
@@ -184,15 +184,15 @@ impl Messages {
             return self.undeliver(cx, &octets);
         };
         let (kind, key) = (PacketKind::Delivery, self.key.clone());
-        match Check::ask(cx.link, request, kind, key, rule.verdict_cache) {
-            Ok(check) => {
-                cx.link.hold(cx.stream, true);
-                self.delivery = Some(Delivery { frame, header: octets, check });
-                Ok(None)
-            }
+        let check = match Check::ask(cx.link, request, kind, key, rule.verdict_cache) {
+            Ok(check) => Some(check),
+            Err(OpenError::TooManyStreams) => None,
             // Not asking would let it through; not delivering it would lose it.
-            Err(_) => Err(UNAVAILABLE),
-        }
+            Err(_) => return Err(UNAVAILABLE),
+        };
+        cx.link.hold(cx.stream, true);
+        self.delivery = Some(Delivery { frame, header: octets, check });
+        Ok(None)
     }
 
     /// The broker's PUBLISH whose verdict has arrived, if there is one: what the client gets of it,
@@ -201,15 +201,24 @@ impl Messages {
         &mut self,
         cx: &mut Cx<'_>,
     ) -> Result<Option<(Frame, Option<Bytes>)>, Fault> {
-        if self.holds_deliveries() {
+        if self.delivery.as_ref().is_some_and(Delivery::is_asked) {
             return Ok(None);
         }
-        let Some(Delivery { frame, header, check }) = self.delivery.take() else { return Ok(None) };
-        cx.link.hold(cx.stream, false);
-        let octets = match check.verdict {
+        let Some(delivery) = self.delivery.take() else { return Ok(None) };
+        let verdict = delivery.verdict();
+        let Delivery { frame, header, .. } = delivery;
+        let octets = match verdict {
             Some(Verdict::Allowed) => self.deliver(cx, header)?,
-            _ => self.undeliver(cx, &header)?,
+            Some(_) => self.undeliver(cx, &header)?,
+            None => {
+                let octets = self.handle_delivery(cx, frame, header)?;
+                if self.delivery.is_some() {
+                    return Ok(None);
+                }
+                octets
+            }
         };
+        cx.link.hold(cx.stream, false);
         Ok(Some((frame, octets)))
     }
 
@@ -256,5 +265,16 @@ impl Messages {
             self.pump(cx)?;
         }
         Ok(None)
+    }
+}
+
+impl Delivery {
+    fn verdict(&self) -> Option<Verdict> {
+        self.check.as_ref().and_then(|check| check.verdict)
+    }
+
+    /// Whether an answer is to come.
+    fn is_asked(&self) -> bool {
+        self.check.as_ref().is_some_and(|check| check.verdict.is_none())
     }
 }

@@ -113,7 +113,8 @@ enum Handled {
 struct Delivery {
     frame: Frame,
     header: Bytes,
-    check: Check,
+    /// None while no stream is free.
+    check: Option<Check>,
 }
 
 /// The messages of one session.
