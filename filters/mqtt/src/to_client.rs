@@ -80,6 +80,11 @@ impl ToClient {
         }
     }
 
+    /// How many octets wait for the end of a packet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Sends what waited for the end of a packet, if it has come.
     pub(crate) fn flush(&mut self, link: &mut Link) {
         if !self.waiting.is_empty() && self.is_between_packets() {

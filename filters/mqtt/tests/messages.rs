@@ -1010,6 +1010,30 @@ fn acknowledgements_do_not_land_inside_a_packet_of_the_brokers() {
     }
 }
 
+#[test]
+fn replies_that_wait_for_the_end_of_a_packet_are_bounded() {
+    let config = r#"{"rules": [{"carry": "request", "publish_reply": true}],
+        "max_pending_size": 100000}"#;
+    let mut bench = Bench::new(config, V5);
+    let packet = publish(V5, 0, 0, "x", "xxxxx");
+    bench.broker(&packet[..6]);
+    let reply = [Property::ResponseTopic("reply")];
+    let mut answered = 0;
+    for n in 0..1000 {
+        bench.client(&msg(1, n + 1, "x", "").with(&reply).octets(V5));
+        let Some(&open) = bench.open().first() else { break };
+        bench.respond(open, 200);
+        bench.content(open, &[b'x'; 10_000]);
+        bench.finish(open);
+        answered += 1;
+    }
+    assert!(answered < 100, "{answered} replies wait");
+    assert!(!bench.bridge.accepts_native());
+    bench.broker(&packet[6..]);
+    assert!(bench.bridge.accepts_native());
+    assert!(bench.client_got().len() > answered);
+}
+
 // Token buckets.
 
 fn limited(exceeded: &str) -> String {

@@ -263,7 +263,7 @@ impl Messages {
                     return Advance::Want(Want::Room);
                 }
             }
-            if !self.ready || self.is_full(cx.settings) {
+            if !self.ready || self.is_full(cx) {
                 return Advance::Want(Want::Room);
             }
             if input.is_empty() {
@@ -301,9 +301,10 @@ impl Messages {
         }
     }
 
-    fn is_full(&self, settings: &Settings) -> bool {
-        self.outbox.len() + self.exchanges.len() >= settings.max_pending_messages
-            || self.outbox_octets >= settings.max_pending_size
+    /// Whether enough waits: for verdicts, or for the end of a packet of the broker's.
+    fn is_full(&self, cx: &Cx<'_>) -> bool {
+        self.outbox.len() + self.exchanges.len() >= cx.settings.max_pending_messages
+            || self.outbox_octets.max(cx.to_client.waiting()) >= cx.settings.max_pending_size
     }
 
     fn push(&mut self, entry: Entry) {

@@ -269,8 +269,7 @@ impl Messages {
         rule: &Rule,
     ) -> Result<Handled, Fault> {
         let Front { octets, frame, header_len, topic, ref header } = *front;
-        if self.is_full(cx.settings) || self.exchanges.values().any(|other| &*other.topic == topic)
-        {
+        if self.is_full(cx) || self.exchanges.values().any(|other| &*other.topic == topic) {
             return Ok(Handled::Want(Want::Room));
         }
         let about = about(topic, header);
