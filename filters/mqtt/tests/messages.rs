@@ -1273,6 +1273,30 @@ fn a_will_message_nobody_answers_about_is_unavailable() {
     }
 }
 
+#[test]
+fn enhanced_authentication_passes_before_connack() {
+    let method = [Property::AuthenticationMethod("m")];
+    let auth = |data| {
+        let properties = [Property::AuthenticationMethod("m"), Property::AuthenticationData(data)];
+        let packet = codec_mqtt::Auth {
+            reason_code: ReasonCode::CONTINUE_AUTHENTICATION,
+            properties: Properties::from(&properties),
+        };
+        octets(&Packet::Auth(packet), V5)
+    };
+    let mut bench = Worker::new(&rules("")).connect();
+    bench.piece = 1;
+    bench.client(&connect_with(V5, "c1", true, 60, None, &method));
+    bench.respond(0, 200);
+    bench.broker(&auth(b"challenge"));
+    assert_eq!(bench.client_got(), ["AUTH 18"]);
+    bench.client(&concat(&[auth(b"response"), publish(V5, 1, 1, "c/x", "early")]));
+    assert_eq!(bench.broker_got()[1..], ["AUTH 18"]);
+    assert_eq!(bench.asked(), [""; 0], "nothing else before the broker has accepted the session");
+    bench.broker(&connack_with(V5, false, &method));
+    assert_eq!(bench.asked(), ["POST /c/x"]);
+}
+
 // Topic prefixes.
 
 const PREFIX: &str = r#""topic_prefix": "t/{username}/""#;

@@ -14,7 +14,9 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use bridge::{Bytes, Direction, Input, Link, Request, StreamId, Want};
-use codec_mqtt::{Frame, Packet, PacketType, PropertyId, PublishHeader, QoS, ReasonCode, Version};
+use codec_mqtt::{
+    Decoded, Frame, Packet, PacketType, PropertyId, PublishHeader, QoS, ReasonCode, Version, frame,
+};
 
 use crate::check::Check;
 use crate::config::Settings;
@@ -263,11 +265,26 @@ impl Messages {
                     return Advance::Want(Want::Room);
                 }
             }
-            if !self.ready || self.is_full(cx) {
+            if self.is_full(cx) {
                 return Advance::Want(Want::Room);
             }
             if input.is_empty() {
                 return Advance::Want(Want::More);
+            }
+            let mut octets = input.as_slice();
+            if !self.ready {
+                // Before CONNACK a client may only authenticate (MQTT 5.0 §4.12).
+                match frame(octets, cx.settings.max_packet_size) {
+                    Ok(Decoded::Complete { packet, .. })
+                        if packet.packet_type == PacketType::AUTH =>
+                    {
+                        octets = octets.get(..packet.len()).unwrap_or(octets);
+                    }
+                    Ok(Decoded::Incomplete { .. })
+                        if octets.first().is_some_and(|first| first >> 4 == PacketType::AUTH.0) => {
+                    }
+                    _ => return Advance::Want(Want::Room),
+                }
             }
             let bounds = Bounds {
                 max_packet_size: cx.settings.max_packet_size,
@@ -275,9 +292,9 @@ impl Messages {
             };
             let version = cx.version();
             let judge = |frame, item: Item<'_>| self.judge(cx, frame, item);
-            let Run { octets, then } = validate(input.as_slice(), version, bounds, judge);
-            if octets > 0 {
-                self.passing = Passing::ToBroker(octets);
+            let Run { octets: run, then } = validate(octets, version, bounds, judge);
+            if run > 0 {
+                self.passing = Passing::ToBroker(run);
             } else if then == Then::More {
                 return Advance::Want(Want::More);
             }
