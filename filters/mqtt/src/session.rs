@@ -469,7 +469,7 @@ impl Session {
                     link.reply(octets);
                 }
                 Some(Step::Packet(frame, octets)) => {
-                    carried.notice(&octets, &common);
+                    carried.notice(link, &octets, &common);
                     let octets = match carried.split(link, &common) {
                         None => Some(octets),
                         Some((mut cx, messages)) => {
@@ -541,7 +541,7 @@ impl Carried {
     }
 
     /// Takes note of what a CONNACK or DISCONNECT of the broker's says.
-    fn notice(&mut self, octets: &[u8], common: &Common) {
+    fn notice(&mut self, link: &mut Link, octets: &[u8], common: &Common) {
         match decode(octets, self.client.version) {
             Ok(Decoded::Complete { packet: Packet::ConnAck(connack), .. }) => {
                 self.connack_sent = true;
@@ -559,9 +559,8 @@ impl Carried {
                 if let Some(seconds) = connack.properties.server_keep_alive()
                     && common.settings.enforce_keep_alive
                 {
-                    let now = self.silence.as_ref().map(|silence| silence.last_heard);
-                    self.silence =
-                        (seconds > 0).then(|| Silence::new(seconds, now.unwrap_or_default()));
+                    self.silence = (seconds > 0).then(|| Silence::new(seconds, link.now()));
+                    link.set_deadline(self.deadline());
                 }
             }
             Ok(Decoded::Complete { packet: Packet::Disconnect(disconnect), .. }) => {

@@ -1212,6 +1212,26 @@ fn a_client_that_nobody_listens_to_is_not_silent() {
     assert!(bench.is_closed());
 }
 
+#[test]
+fn the_brokers_keep_alive_replaces_the_clients() {
+    for own in [0, 3600] {
+        for config in
+            [r#"{"enforce_keep_alive": true}"#.to_owned(), rules(r#""enforce_keep_alive": true"#)]
+        {
+            let worker = Worker::new(&config);
+            let connect = connect_with(V5, "c1", true, own, None, &[]);
+            let broker = connack_with(V5, false, &[Property::ServerKeepAlive(10)]);
+            let server = h2::server::Builder::new();
+            let mut bench =
+                worker.connect_to(&server, seconds(500)).establish(&connect, V5, &broker);
+            bench.pass(seconds(14));
+            assert!(!bench.is_closed());
+            bench.pass(seconds(2));
+            assert!(bench.is_closed(), "own keep alive {own}, {config}");
+        }
+    }
+}
+
 // Will messages and authentication.
 
 fn with_will(version: Version) -> Vec<u8> {
