@@ -781,6 +781,49 @@ fn a_handshake_from_the_last_connection_does_not_count_against_this_one() {
 }
 
 #[test]
+fn the_client_is_sent_nothing_larger_than_it_accepts() {
+    let config = r#"{"rules": [
+        {"packets": ["subscribe"], "topic_filters": ["s/#"], "carry": "check"},
+        {"carry": "request", "publish_reply": true}]}"#;
+    let worker = Worker::new(config);
+    let small = [Property::MaximumPacketSize(size(30))];
+    let connect = connect_with(V5, "c1", true, 60, None, &small);
+    let mut bench = worker.connect();
+    bench.client(&connect);
+    bench.respond(0, 200);
+    // 30 octets, and the filter has more to say.
+    bench.broker(&connack_with(V5, false, &[Property::ReasonString("a broker's reason st")]));
+    assert!(bench.got.len() <= 30, "{} octets of CONNACK", bench.got.len());
+    assert!(bench.client_got()[0].starts_with("CONNACK 00"));
+
+    let filters: Vec<(String, u8)> = (0..10).map(|n| (format!("s/{n}"), 0)).collect();
+    let mut filters: Vec<(&str, u8)> = filters.iter().map(|(f, q)| (&**f, *q)).collect();
+    filters.push(("f", 0));
+    bench.client(&subscribe(V5, 1, &filters));
+    for _ in 0..10 {
+        let open = bench.open();
+        bench.answer(open[0], 403);
+    }
+    let before = bench.got.len();
+    let reason = [Property::ReasonString("a broker's reason")];
+    let properties = Properties::from(&reason[..]);
+    let codes = codec_mqtt::ReasonCodes::new(&[0]);
+    let packet = SubAck { packet_id: id(1), properties, reason_codes: codes };
+    bench.broker(&octets(&Packet::SubAck(packet), V5));
+    assert!(bench.got.len() - before <= 30, "{:?}", bench.client_got());
+    let expected = format!("SUBACK 1{} 00", " 87".repeat(10));
+    assert_eq!(bench.client_got(), [expected]);
+
+    let reply = [Property::ResponseTopic("reply")];
+    bench.client(&msg(1, 2, "x", "").with(&reply).octets(V5));
+    let open = bench.open()[0];
+    bench.respond(open, 200);
+    bench.content(open, &[b'x'; 100]);
+    bench.finish(open);
+    assert_eq!(bench.client_got(), ["PUBACK 2"]);
+}
+
+#[test]
 fn the_broker_is_sent_nothing_larger_than_it_accepts() {
     let worker = Worker::new(r#"{"topic_prefix": "tenants/{username}/"}"#);
     let limits = connack_with(V5, false, &[Property::MaximumPacketSize(size(100))]);

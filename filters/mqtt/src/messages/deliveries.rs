@@ -12,7 +12,6 @@ use super::{
     Cx, Delivery, Entry, Messages, UNAVAILABLE, about, encoded_header, first_match, make_key,
 };
 use crate::check::Check;
-use crate::config::Settings;
 use crate::message::Verdict;
 use crate::packets::{Fault, encoded};
 use crate::rules::{Carry, PacketKind};
@@ -59,10 +58,10 @@ impl Messages {
         match packet {
             Packet::ConnAck(connack) if connack.code.is_accepted() => {
                 self.ready = true;
-                Ok(self.connack(cx.settings, &connack, version).or(Some(octets)))
+                Ok(self.connack(cx, &connack).or(Some(octets)))
             }
             Packet::SubAck(suback) => Ok(match self.subacks.remove(&suback.packet_id) {
-                Some(codes) => self.suback(&codes, &suback, version),
+                Some(codes) => suback_in_full(cx, &codes, suback),
                 None => Some(octets),
             }),
             Packet::PubAck(PubAck { packet_id, .. })
@@ -86,12 +85,8 @@ impl Messages {
     }
 
     /// CONNACK with the limits that hold here, if they are not the broker's.
-    fn connack(
-        &mut self,
-        settings: &Settings,
-        connack: &ConnAck<'_>,
-        version: Version,
-    ) -> Option<Bytes> {
+    fn connack(&mut self, cx: &Cx<'_>, connack: &ConnAck<'_>) -> Option<Bytes> {
+        let (settings, version) = (cx.settings, cx.version());
         let properties = connack.properties;
         if let Some(size) = properties.maximum_packet_size() {
             self.broker_max_packet_size = size.get() as usize;
@@ -128,17 +123,15 @@ impl Messages {
         {
             list.push(Property::MaximumPacketSize(most));
         }
-        let connack = ConnAck { properties: Properties::from(&*list), ..*connack };
-        encoded(&Packet::ConnAck(connack), version).map(Bytes::from)
-    }
-
-    fn suback(
-        &mut self,
-        codes: &[Option<ReasonCode>],
-        suback: &SubAck<'_>,
-        version: Version,
-    ) -> Option<Bytes> {
-        subscribe::merge(codes, suback, version).map(Bytes::from)
+        let properties = Properties::from(&*list);
+        let octets = encoded(&Packet::ConnAck(ConnAck { properties, ..*connack }), version)?;
+        if octets.len() <= cx.client.max_packet_size as usize {
+            return Some(octets.into());
+        }
+        // What is for a human makes room (MQTT 5.0 §3.2.2.3.9).
+        list.retain(|property| !FOR_HUMANS.contains(&property.id()));
+        let properties = Properties::from(&*list);
+        encoded(&Packet::ConnAck(ConnAck { properties, ..*connack }), version).map(Bytes::from)
     }
 
     fn tell_broker(&mut self, packet: &Packet<'_>, version: Version) {
@@ -266,6 +259,19 @@ impl Messages {
         }
         Ok(None)
     }
+}
+
+/// What a server leaves out where the packet would be larger than its client accepts.
+const FOR_HUMANS: [PropertyId; 2] = [PropertyId::REASON_STRING, PropertyId::USER_PROPERTY];
+
+/// The client's SUBACK, with the broker's codes in the gaps.
+fn suback_in_full(cx: &Cx<'_>, codes: &[Option<ReasonCode>], suback: SubAck<'_>) -> Option<Bytes> {
+    let merge = |suback: &SubAck<'_>| subscribe::merge(codes, suback, cx.version());
+    let octets = merge(&suback)?;
+    let fits = octets.len() <= cx.client.max_packet_size as usize;
+    let octets =
+        if fits { octets } else { merge(&SubAck { properties: Properties::EMPTY, ..suback })? };
+    Some(octets.into())
 }
 
 impl Delivery {
