@@ -83,6 +83,8 @@ struct Carried {
     connack_sent: bool,
     /// The client's DISCONNECT has been passed on.
     disconnected: bool,
+    /// The server has ended the session; what it said before waits for a verdict.
+    server_ended: bool,
     silence: Option<Silence>,
     /// For what remains of the session. Empty if nothing can.
     client_id: String,
@@ -247,6 +249,7 @@ impl Session {
             to_client: ToClient::default(),
             connack_sent: false,
             disconnected: false,
+            server_ended: false,
             silence,
             client_id,
         }));
@@ -463,7 +466,13 @@ impl Session {
                 need
             };
             match carried.to_client.next(version, common.settings.max_buffered_size, need) {
-                None => return carried.to_client.flush(link),
+                None => {
+                    carried.to_client.flush(link);
+                    if carried.server_ended {
+                        self.end(link, "server_closed");
+                    }
+                    return;
+                }
                 Some(Step::Pass(octets)) => {
                     stats.octets(Direction::ToClient, octets.len());
                     link.reply(octets);
@@ -568,6 +577,11 @@ impl Carried {
             }
             _ => {}
         }
+    }
+
+    /// Whether a packet of the broker's waits for its verdict.
+    fn waits(&self) -> bool {
+        self.messages.as_ref().is_some_and(|messages| messages.holds_deliveries())
     }
 
     fn deadline(&self) -> Option<Duration> {
@@ -676,6 +690,12 @@ impl Protocol for Session {
             {
                 refusal.explain(&content);
                 self.refuse(link, client, &refusal, "refused");
+            }
+            Phase::Carried(mut carried)
+                if carried.stream == stream && how == Ended::Complete && carried.waits() =>
+            {
+                carried.server_ended = true;
+                self.phase = Phase::Carried(carried);
             }
             Phase::Carried(carried) if carried.stream == stream => {
                 let (accepted, client) = (carried.accepted, carried.client);

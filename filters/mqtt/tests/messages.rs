@@ -1040,6 +1040,21 @@ fn a_delivery_is_asked_about_however_few_streams_there_are() {
 }
 
 #[test]
+fn what_the_broker_said_last_is_delivered_before_the_connection_ends() {
+    let mut bench = Bench::new(&rules(""), V5);
+    let session = bench.session_index().unwrap();
+    bench.streams[session].end_with(&concat(&[
+        publish(V5, 0, 0, "d/x", "m"),
+        publish(V5, 0, 0, "x", "last"),
+        vec![0xE0, 1, 0x8B],
+    ]));
+    bench.settle();
+    bench.answer_path("/d/x", 200);
+    assert_eq!(bench.client_got(), ["PUBLISH q0 d/x m", "PUBLISH q0 x last", "DISCONNECT 8b"]);
+    assert!(bench.is_closed());
+}
+
+#[test]
 fn acknowledgements_do_not_land_inside_a_packet_of_the_brokers() {
     for version in BOTH {
         let mut bench = Bench::new(&rules(""), version);
