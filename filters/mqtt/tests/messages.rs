@@ -1069,6 +1069,40 @@ fn acknowledgements_do_not_land_inside_a_packet_of_the_brokers() {
 }
 
 #[test]
+fn acknowledgements_do_not_land_inside_a_packet_of_the_clients() {
+    for (config, topic) in [(rules(""), "d/x"), (rules(PREFIX), "t/u1/d/x")] {
+        for version in BOTH {
+            for pending in [false, true] {
+                let mut bench = Bench::new(&config, version);
+                let payload = "x".repeat(1000);
+                if pending {
+                    bench.client(&publish(version, 1, 1, "c/x", "before"));
+                }
+                let packet = publish(version, 1, 2, "f", &payload);
+                bench.client(&packet[..500]);
+                bench.broker(&concat(&[
+                    publish(version, 1, 5, topic, ""),
+                    publish(version, 2, 6, topic, ""),
+                    pubrel(version, 6),
+                ]));
+                bench.answer_path("/d/x", 403);
+                bench.answer_path("/d/x", 403);
+                if pending {
+                    bench.answer_path("/c/x", 200);
+                }
+                bench.client(&packet[500..]);
+                let got = bench.broker_got();
+                let (acks, messages): (Vec<_>, Vec<_>) =
+                    got.into_iter().partition(|line| !line.starts_with("PUBLISH"));
+                assert_eq!(messages.len(), 1 + usize::from(pending));
+                assert!(messages[messages.len() - 1].ends_with(&payload));
+                assert_eq!(acks, ["PUBACK 5", "PUBREC 6", "PUBCOMP 6"]);
+            }
+        }
+    }
+}
+
+#[test]
 fn replies_that_wait_for_the_end_of_a_packet_are_bounded() {
     let config = r#"{"rules": [{"carry": "request", "publish_reply": true}],
         "max_pending_size": 100000}"#;

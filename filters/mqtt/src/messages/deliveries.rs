@@ -76,8 +76,7 @@ impl Messages {
                 Ok(Some(octets))
             }
             Packet::PubRel(pubrel) if self.undelivered.remove(&pubrel.packet_id) => {
-                self.tell_broker(&Packet::PubComp(PubComp::new(pubrel.packet_id)), version);
-                self.pump(cx)?;
+                self.tell_broker(cx, &Packet::PubComp(PubComp::new(pubrel.packet_id)))?;
                 Ok(None)
             }
             _ => Ok(Some(octets)),
@@ -134,10 +133,15 @@ impl Messages {
         encoded(&Packet::ConnAck(ConnAck { properties, ..*connack }), version).map(Bytes::from)
     }
 
-    fn tell_broker(&mut self, packet: &Packet<'_>, version: Version) {
-        if let Some(octets) = encoded(packet, version) {
-            self.push(Entry::Ready(octets.into()));
+    /// Sends a packet of the filter's to the broker, at once or after the client's packet that is
+    /// under way.
+    fn tell_broker(&mut self, cx: &mut Cx<'_>, packet: &Packet<'_>) -> Result<(), Fault> {
+        // A broker that keeps to Receive Maximum cannot make it so many.
+        if self.own.len() > MAX_OWN {
+            return Err(UNAVAILABLE);
         }
+        self.own.extend(encoded(packet, cx.version()).unwrap_or_default());
+        self.pump(cx)
     }
 
     fn handle_delivery(
@@ -251,15 +255,17 @@ impl Messages {
         if let Some(id) = header.packet_id {
             if header.qos == QoS::ExactlyOnce {
                 self.undelivered.insert(id);
-                self.tell_broker(&Packet::PubRec(PubRec::new(id)), version);
+                self.tell_broker(cx, &Packet::PubRec(PubRec::new(id)))?;
             } else {
-                self.tell_broker(&Packet::PubAck(PubAck::new(id)), version);
+                self.tell_broker(cx, &Packet::PubAck(PubAck::new(id)))?;
             }
-            self.pump(cx)?;
         }
         Ok(None)
     }
 }
+
+/// How many octets of the filter's own packets may wait.
+const MAX_OWN: usize = 1 << 20;
 
 /// What a server leaves out where the packet would be larger than its client accepts.
 const FOR_HUMANS: [PropertyId; 2] = [PropertyId::REASON_STRING, PropertyId::USER_PROPERTY];

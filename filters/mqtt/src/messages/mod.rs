@@ -132,6 +132,8 @@ pub(crate) struct Messages {
     ready: bool,
     outbox: VecDeque<Entry>,
     outbox_octets: usize,
+    /// The filter's own packets for the broker, which wait for the end of one of the client's.
+    own: Vec<u8>,
     passing: Passing,
     then: Then,
     /// The message in front has been charged for.
@@ -198,6 +200,7 @@ impl Messages {
                 ready: false,
                 outbox: VecDeque::new(),
                 outbox_octets: 0,
+                own: Vec::new(),
                 passing: Passing::Nothing,
                 then: Then::More,
                 charged: false,
@@ -231,6 +234,17 @@ impl Messages {
 
     /// Moves on with what the client sent.
     pub(crate) fn advance(&mut self, cx: &mut Cx<'_>, input: &mut Input) -> Advance {
+        let advance = self.advance_input(cx, input);
+        if !self.own.is_empty()
+            && matches!(advance, Advance::Want(_))
+            && let Err(fault) = self.pump(cx)
+        {
+            return Advance::Fault(fault);
+        }
+        advance
+    }
+
+    fn advance_input(&mut self, cx: &mut Cx<'_>, input: &mut Input) -> Advance {
         loop {
             if let Err(fault) = self.pump(cx) {
                 return Advance::Fault(fault);
@@ -331,6 +345,11 @@ impl Messages {
 
     /// Sends what is decided about, up to the first entry that is not.
     fn pump(&mut self, cx: &mut Cx<'_>) -> Result<(), Fault> {
+        // The outbox ends with a whole packet, and so does what was sent when it is empty.
+        if !self.own.is_empty() && !matches!(self.passing, Passing::ToBroker(_)) {
+            let own = std::mem::take(&mut self.own);
+            self.push(Entry::Ready(own.into()));
+        }
         while let Some(entry) = self.outbox.front_mut() {
             let next = match entry {
                 Entry::Ready(octets) => {

@@ -11,6 +11,7 @@
     reason = "each test uses its own part, and may fail by panicking"
 )]
 
+pub mod model;
 pub mod wire;
 
 use std::cell::RefCell;

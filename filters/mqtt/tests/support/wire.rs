@@ -200,7 +200,7 @@ fn properties(properties: Properties<'_>) -> String {
     properties.iter().map(|property| format!(" {property:?}")).collect()
 }
 
-fn line(packet: &Packet<'_>) -> String {
+pub fn line(packet: &Packet<'_>) -> String {
     let ack = |name: &str, id: NonZeroU16, code: ReasonCode, more: Properties<'_>| {
         let code = if code.0 == 0 { String::new() } else { format!(" {:02x}", code.0) };
         format!("{name} {id}{code}{}", properties(more))
