@@ -284,6 +284,10 @@ impl Http2 {
             // As in `send`.
             let _ = stream.sending.send_data(Bytes::new(), true);
             self.woken.push(id.0);
+            // At once, because nothing more is reported about it that could make somebody try again.
+            if matches!(stream.receiving, Receiving::Done) {
+                self.streams.remove(&id.0);
+            }
         }
     }
 

@@ -69,8 +69,8 @@ pub enum Failed {
     /// 3.1.1 client is told nothing; it sends it again when it reconnects.
     #[default]
     Answer,
-    /// The connection is closed, without an acknowledgement; an MQTT 5.0 client is told 0x89, Server busy.
-    /// A client with a session sends the message again when it reconnects.
+    /// The connection is closed, without an acknowledgement; an MQTT 5.0 client is told 0x89, Server
+    /// busy. A client with a session sends the message again when it reconnects.
     Disconnect,
 }
 

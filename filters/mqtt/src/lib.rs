@@ -41,7 +41,7 @@ pub use session::Session;
 
 use config::{Mode, Settings};
 use limits::Buckets;
-use qos2::Left;
+use qos2::Sessions;
 use stats::Stats;
 
 /// A configured filter.
@@ -54,7 +54,7 @@ struct Common {
     settings: Settings,
     stats: Stats,
     buckets: RefCell<Buckets>,
-    left: Left,
+    sessions: Rc<Sessions>,
 }
 
 impl Filter {
@@ -78,8 +78,8 @@ impl Filter {
         let settings = Settings::read(json)?;
         let stats = Stats::new(metrics, settings.mode);
         let buckets = RefCell::new(Buckets::new(settings.max_rate_limit_keys));
-        let left = Left::new(shelf);
-        Ok(Self(Rc::new(Common { settings, stats, buckets, left })))
+        let sessions = Rc::new(Sessions::new(shelf));
+        Ok(Self(Rc::new(Common { settings, stats, buckets, sessions })))
     }
 
     /// How sessions are treated.
@@ -91,8 +91,8 @@ impl Filter {
     /// The bounds of the HTTP/2 connection that carries a session.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        // The session's own stream, and one for each message that waits.
-        Limits { max_streams: 1 + self.0.settings.max_pending_messages, ..Limits::default() }
+        // The session's own stream, one for each message that waits, and one for a delivery.
+        Limits { max_streams: 2 + self.0.settings.max_pending_messages, ..Limits::default() }
     }
 
     /// Carries a new connection.

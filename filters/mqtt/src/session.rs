@@ -20,6 +20,7 @@ use crate::message::{About, Identity, Verdict};
 use crate::messages::{Advance, Cx, Messages, Owner};
 use crate::packets::{Bounds, Fault, Run, Then, encoded, validate};
 use crate::prefix::Prefix;
+use crate::qos2::Qos2;
 use crate::rules::{Carry, PacketKind};
 use crate::to_client::{Need, Step, ToClient};
 
@@ -85,6 +86,8 @@ struct Carried {
     connack_sent: bool,
     /// The client's DISCONNECT has been passed on.
     disconnected: bool,
+    /// The server has ended the session; what it said before waits for a verdict.
+    server_ended: bool,
     silence: Option<Silence>,
     /// For what remains of the session. Empty if nothing can.
     client_id: String,
@@ -116,15 +119,12 @@ impl Session {
         link.close();
     }
 
-    /// Nothing happens after this; what remains of the session is kept.
+    /// Nothing happens after this.
     fn leave(&mut self) {
-        if let Phase::Carried(carried) = std::mem::replace(&mut self.phase, Phase::Ended) {
-            if carried.accepted {
-                self.common.stats.active.add(-1);
-            }
-            if let Some(messages) = &carried.messages {
-                self.common.left.put(&carried.client_id, &messages.qos2);
-            }
+        if let Phase::Carried(carried) = std::mem::replace(&mut self.phase, Phase::Ended)
+            && carried.accepted
+        {
+            self.common.stats.active.add(-1);
         }
     }
 
@@ -224,16 +224,14 @@ impl Session {
         let mut client_id = String::new();
         if let Some(messages) = &mut messages {
             validated = 0;
-            messages.connect(match rewritten(connect, &prefix, messages.resolves_deliveries()) {
+            messages.connect(match rewritten(connect, &prefix, messages.looks_at_deliveries()) {
                 None => input.take(frame.len()),
                 Some(octets) => {
                     input.skip(frame.len());
                     octets
                 }
             });
-            // An empty one is given by the broker, to a session that nobody comes back to.
             connect.client_id.clone_into(&mut client_id);
-            messages.qos2 = common.left.take(connect.client_id, !connect.clean_start);
         }
         let silence = (settings.enforce_keep_alive && connect.keep_alive > 0)
             .then(|| Silence::new(connect.keep_alive, link.now()));
@@ -247,6 +245,7 @@ impl Session {
             to_client: ToClient::default(),
             connack_sent: false,
             disconnected: false,
+            server_ended: false,
             silence,
             client_id,
         }));
@@ -463,13 +462,19 @@ impl Session {
                 need
             };
             match carried.to_client.next(version, common.settings.max_buffered_size, need) {
-                None => return carried.to_client.flush(link),
+                None => {
+                    carried.to_client.flush(link);
+                    if carried.server_ended {
+                        self.end(link, "server_closed");
+                    }
+                    return;
+                }
                 Some(Step::Pass(octets)) => {
                     stats.octets(Direction::ToClient, octets.len());
                     link.reply(octets);
                 }
                 Some(Step::Packet(frame, octets)) => {
-                    carried.notice(&octets, &common);
+                    carried.notice(link, &octets, &common);
                     let octets = match carried.split(link, &common) {
                         None => Some(octets),
                         Some((mut cx, messages)) => {
@@ -534,24 +539,33 @@ impl Carried {
                 common.stats.packet(Direction::ToClient, frame.packet_type, frame.flags);
                 common.stats.octets(Direction::ToClient, octets.len());
                 link.reply(octets);
+                self.to_client.pass_rest();
             }
             None => self.to_client.skip_rest(),
         }
     }
 
     /// Takes note of what a CONNACK or DISCONNECT of the broker's says.
-    fn notice(&mut self, octets: &[u8], common: &Common) {
+    fn notice(&mut self, link: &mut Link, octets: &[u8], common: &Common) {
         match decode(octets, self.client.version) {
             Ok(Decoded::Complete { packet: Packet::ConnAck(connack), .. }) => {
                 self.connack_sent = true;
                 let label = connack_label(self.client.version, connack.code.as_u8());
                 common.stats.connack("broker", label);
+                if let Some(messages) = &mut self.messages
+                    && connack.code.is_accepted()
+                {
+                    if let Some(assigned) = connack.properties.assigned_client_identifier() {
+                        assigned.clone_into(&mut self.client_id);
+                    }
+                    let goes_on = connack.session_present;
+                    messages.qos2 = Qos2::new(&common.sessions, &self.client_id, goes_on);
+                }
                 if let Some(seconds) = connack.properties.server_keep_alive()
                     && common.settings.enforce_keep_alive
                 {
-                    let now = self.silence.as_ref().map(|silence| silence.last_heard);
-                    self.silence =
-                        (seconds > 0).then(|| Silence::new(seconds, now.unwrap_or_default()));
+                    self.silence = (seconds > 0).then(|| Silence::new(seconds, link.now()));
+                    link.set_deadline(self.deadline());
                 }
             }
             Ok(Decoded::Complete { packet: Packet::Disconnect(disconnect), .. }) => {
@@ -559,6 +573,11 @@ impl Carried {
             }
             _ => {}
         }
+    }
+
+    /// Whether a packet of the broker's waits for its verdict.
+    fn waits(&self) -> bool {
+        self.messages.as_ref().is_some_and(|messages| messages.holds_deliveries())
     }
 
     fn deadline(&self) -> Option<Duration> {
@@ -621,6 +640,7 @@ impl Protocol for Session {
                 if verdict == Verdict::Allowed {
                     check.verdict = Some(verdict);
                 } else {
+                    self.common.stats.packet(Direction::FromClient, PacketType::CONNECT, 0);
                     self.phase = refused(*client, response);
                 }
             }
@@ -667,6 +687,12 @@ impl Protocol for Session {
                 refusal.explain(&content);
                 self.refuse(link, client, &refusal, "refused");
             }
+            Phase::Carried(mut carried)
+                if carried.stream == stream && how == Ended::Complete && carried.waits() =>
+            {
+                carried.server_ended = true;
+                self.phase = Phase::Carried(carried);
+            }
             Phase::Carried(carried) if carried.stream == stream => {
                 let (accepted, client) = (carried.accepted, carried.client);
                 self.phase = Phase::Carried(carried);
@@ -680,6 +706,7 @@ impl Protocol for Session {
             }
             Phase::Asking(client, check) if check.stream == stream && check.verdict.is_none() => {
                 self.common.stats.verdict(PacketKind::Will, Verdict::Failed, false);
+                self.common.stats.packet(Direction::FromClient, PacketType::CONNECT, 0);
                 let refusal = unavailable("nobody could say whether the will message is allowed");
                 self.refuse(link, client, &refusal, "unavailable");
             }
@@ -736,9 +763,9 @@ fn unavailable(reason: &str) -> Refusal {
 
 /// CONNECT as the broker gets it, if not as the client sent it: with the prefix before the will's
 /// topics, and without topic aliases from the broker where its messages are looked at.
-fn rewritten(connect: &Connect<'_>, prefix: &Prefix, resolves_deliveries: bool) -> Option<Bytes> {
+fn rewritten(connect: &Connect<'_>, prefix: &Prefix, looks_at_deliveries: bool) -> Option<Bytes> {
     let aliases =
-        resolves_deliveries && connect.properties.contains(PropertyId::TOPIC_ALIAS_MAXIMUM);
+        looks_at_deliveries && connect.properties.contains(PropertyId::TOPIC_ALIAS_MAXIMUM);
     if !aliases && (connect.will.is_none() || prefix.is_empty()) {
         return None;
     }

@@ -36,6 +36,8 @@ pub(crate) struct ToClient {
     rest: u64,
     /// They do not go to the client.
     skipping: bool,
+    /// Nothing of the packet last returned has gone to the client.
+    undecided: bool,
     /// Packets of the filter that wait for the end of the packet under way.
     waiting: Vec<u8>,
     broken: bool,
@@ -54,11 +56,17 @@ impl ToClient {
 
     /// Whether the client has whole packets only, so that another one can follow.
     fn is_between_packets(&self) -> bool {
-        self.rest == 0 || self.skipping
+        self.rest == 0 || self.skipping || self.undecided
+    }
+
+    /// The rest of the packet last returned goes to the client, after what was returned of it.
+    pub(crate) fn pass_rest(&mut self) {
+        self.undecided = false;
     }
 
     /// Keeps the rest of the packet last returned from the client.
     pub(crate) fn skip_rest(&mut self) {
+        self.undecided = false;
         self.skipping = self.rest > 0;
     }
 
@@ -70,6 +78,11 @@ impl ToClient {
         } else {
             self.waiting.extend_from_slice(&packet);
         }
+    }
+
+    /// How many octets wait for the end of a packet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Sends what waited for the end of a packet, if it has come.
@@ -127,6 +140,7 @@ impl ToClient {
                 break None;
             }
             self.rest = (frame.len() - needed) as u64;
+            self.undecided = true;
             break Some(Step::Packet(frame, self.octets.split_to(needed)));
         };
         if passed > 0 { Some(Step::Pass(self.octets.split_to(passed))) } else { step }
@@ -183,6 +197,8 @@ mod tests {
                     Step::Packet(_, octets) => {
                         if octets.ends_with(skip.as_bytes()) {
                             to_client.skip_rest();
+                        } else {
+                            to_client.pass_rest();
                         }
                         packets.push(octets.to_vec());
                     }

@@ -56,12 +56,16 @@ impl Messages {
         }
         // The next filter may end the stream before it has all of the content.
         cx.link.finish(stream);
-        if let Some(exchange) = self.exchanges.get(&stream) {
+        let known = if let Some(exchange) = self.exchanges.get(&stream) {
             let status = exchange.status.filter(|_| how == Ended::Complete);
             self.settle(cx, stream, status)?;
-            return Ok(true);
-        }
-        self.decide(cx, stream, Verdict::Failed)
+            true
+        } else {
+            self.decide(cx, stream, Verdict::Failed)?
+        };
+        // There is room for one more stream.
+        self.pump(cx)?;
+        Ok(known)
     }
 
     /// An exchange came to its end.
@@ -112,7 +116,7 @@ impl Messages {
 
     fn check(&mut self, stream: StreamId) -> Option<&mut Check> {
         let gate = self.gate.iter_mut();
-        let delivery = self.delivery.iter_mut().map(|delivery| &mut delivery.check);
+        let delivery = self.delivery.iter_mut().filter_map(|delivery| delivery.check.as_mut());
         let outbox = self.outbox.iter_mut().flat_map(|entry| match entry {
             Entry::Ready(_) => Checks::None,
             Entry::Publish { check, .. } => Checks::One(Some(check)),

@@ -2,20 +2,16 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use bridge::Bytes;
+use bridge::{Bytes, OpenError};
 use codec_mqtt::{
     ConnAck, Decoded, Frame, Packet, PacketType, Properties, Property, PropertyId, PubAck, PubComp,
     PubRec, PublishHeader, QoS, ReasonCode, SubAck, Version, decode, decode_publish_header,
 };
 
-use super::{
-    Cx, Delivery, Entry, Messages, UNAVAILABLE, about, encoded_header, first_match, make_key,
-};
+use super::{Cx, Delivery, Messages, UNAVAILABLE, about, encoded_header, first_match, make_key};
 use crate::check::Check;
-use crate::config::Settings;
 use crate::message::Verdict;
 use crate::packets::{Fault, encoded};
-use crate::qos2::Qos2;
 use crate::rules::{Carry, PacketKind};
 use crate::subscribe;
 use crate::to_client::Need;
@@ -25,11 +21,7 @@ impl Messages {
     pub(crate) fn need(&self, frame: &Frame) -> Need {
         let looked_at = match frame.packet_type {
             PacketType::PUBLISH => {
-                return if self.delivery_rules.is_empty() && self.prefix.is_empty() {
-                    Need::Header
-                } else {
-                    Need::PublishHeader
-                };
+                return if self.looks_at_deliveries() { Need::PublishHeader } else { Need::Header };
             }
             PacketType::CONNACK | PacketType::DISCONNECT => true,
             PacketType::SUBACK => !self.subacks.is_empty(),
@@ -44,7 +36,7 @@ impl Messages {
 
     /// Whether the broker's packets wait for a verdict.
     pub(crate) fn holds_deliveries(&self) -> bool {
-        self.delivery.as_ref().is_some_and(|delivery| delivery.check.verdict.is_none())
+        self.delivery.as_ref().is_some_and(|delivery| delivery.verdict().is_none())
     }
 
     /// The octets to send in place of the broker's packet; none if the client gets nothing of it.
@@ -64,13 +56,10 @@ impl Messages {
         match packet {
             Packet::ConnAck(connack) if connack.code.is_accepted() => {
                 self.ready = true;
-                if !connack.session_present {
-                    self.qos2 = Qos2::default();
-                }
-                Ok(self.connack(cx.settings, &connack, version).or(Some(octets)))
+                Ok(self.connack(cx, &connack).or(Some(octets)))
             }
             Packet::SubAck(suback) => Ok(match self.subacks.remove(&suback.packet_id) {
-                Some(codes) => self.suback(&codes, &suback, version),
+                Some(codes) => suback_in_full(cx, &codes, suback),
                 None => Some(octets),
             }),
             Packet::PubAck(PubAck { packet_id, .. })
@@ -85,8 +74,7 @@ impl Messages {
                 Ok(Some(octets))
             }
             Packet::PubRel(pubrel) if self.undelivered.remove(&pubrel.packet_id) => {
-                self.tell_broker(&Packet::PubComp(PubComp::new(pubrel.packet_id)), version);
-                self.pump(cx)?;
+                self.tell_broker(cx, &Packet::PubComp(PubComp::new(pubrel.packet_id)))?;
                 Ok(None)
             }
             _ => Ok(Some(octets)),
@@ -94,12 +82,8 @@ impl Messages {
     }
 
     /// CONNACK with the limits that hold here, if they are not the broker's.
-    fn connack(
-        &mut self,
-        settings: &Settings,
-        connack: &ConnAck<'_>,
-        version: Version,
-    ) -> Option<Bytes> {
+    fn connack(&mut self, cx: &Cx<'_>, connack: &ConnAck<'_>) -> Option<Bytes> {
+        let (settings, version) = (cx.settings, cx.version());
         let properties = connack.properties;
         if let Some(size) = properties.maximum_packet_size() {
             self.broker_max_packet_size = size.get() as usize;
@@ -136,23 +120,26 @@ impl Messages {
         {
             list.push(Property::MaximumPacketSize(most));
         }
-        let connack = ConnAck { properties: Properties::from(&*list), ..*connack };
-        encoded(&Packet::ConnAck(connack), version).map(Bytes::from)
-    }
-
-    fn suback(
-        &mut self,
-        codes: &[Option<ReasonCode>],
-        suback: &SubAck<'_>,
-        version: Version,
-    ) -> Option<Bytes> {
-        subscribe::merge(codes, suback, version).map(Bytes::from)
-    }
-
-    fn tell_broker(&mut self, packet: &Packet<'_>, version: Version) {
-        if let Some(octets) = encoded(packet, version) {
-            self.push(Entry::Ready(octets.into()));
+        let properties = Properties::from(&*list);
+        let octets = encoded(&Packet::ConnAck(ConnAck { properties, ..*connack }), version)?;
+        if octets.len() <= cx.client.max_packet_size as usize {
+            return Some(octets.into());
         }
+        // What is for a human makes room (MQTT 5.0 §3.2.2.3.9).
+        list.retain(|property| !FOR_HUMANS.contains(&property.id()));
+        let properties = Properties::from(&*list);
+        encoded(&Packet::ConnAck(ConnAck { properties, ..*connack }), version).map(Bytes::from)
+    }
+
+    /// Sends a packet of the filter's to the broker, at once or after the client's packet that is
+    /// under way.
+    fn tell_broker(&mut self, cx: &mut Cx<'_>, packet: &Packet<'_>) -> Result<(), Fault> {
+        // A broker that keeps to Receive Maximum cannot make it so many.
+        if self.own.len() > MAX_OWN {
+            return Err(UNAVAILABLE);
+        }
+        self.own.extend(encoded(packet, cx.version()).unwrap_or_default());
+        self.pump(cx)
     }
 
     fn handle_delivery(
@@ -192,15 +179,15 @@ impl Messages {
             return self.undeliver(cx, &octets);
         };
         let (kind, key) = (PacketKind::Delivery, self.key.clone());
-        match Check::ask(cx.link, request, kind, key, rule.verdict_cache) {
-            Ok(check) => {
-                cx.link.hold(cx.stream, true);
-                self.delivery = Some(Delivery { frame, header: octets, check });
-                Ok(None)
-            }
+        let check = match Check::ask(cx.link, request, kind, key, rule.verdict_cache) {
+            Ok(check) => Some(check),
+            Err(OpenError::TooManyStreams) => None,
             // Not asking would let it through; not delivering it would lose it.
-            Err(_) => Err(UNAVAILABLE),
-        }
+            Err(_) => return Err(UNAVAILABLE),
+        };
+        cx.link.hold(cx.stream, true);
+        self.delivery = Some(Delivery { frame, header: octets, check });
+        Ok(None)
     }
 
     /// The broker's PUBLISH whose verdict has arrived, if there is one: what the client gets of it,
@@ -209,15 +196,24 @@ impl Messages {
         &mut self,
         cx: &mut Cx<'_>,
     ) -> Result<Option<(Frame, Option<Bytes>)>, Fault> {
-        if self.holds_deliveries() {
+        if self.delivery.as_ref().is_some_and(Delivery::is_asked) {
             return Ok(None);
         }
-        let Some(Delivery { frame, header, check }) = self.delivery.take() else { return Ok(None) };
-        cx.link.hold(cx.stream, false);
-        let octets = match check.verdict {
+        let Some(delivery) = self.delivery.take() else { return Ok(None) };
+        let verdict = delivery.verdict();
+        let Delivery { frame, header, .. } = delivery;
+        let octets = match verdict {
             Some(Verdict::Allowed) => self.deliver(cx, header)?,
-            _ => self.undeliver(cx, &header)?,
+            Some(_) => self.undeliver(cx, &header)?,
+            None => {
+                let octets = self.handle_delivery(cx, frame, header)?;
+                if self.delivery.is_some() {
+                    return Ok(None);
+                }
+                octets
+            }
         };
+        cx.link.hold(cx.stream, false);
         Ok(Some((frame, octets)))
     }
 
@@ -257,12 +253,38 @@ impl Messages {
         if let Some(id) = header.packet_id {
             if header.qos == QoS::ExactlyOnce {
                 self.undelivered.insert(id);
-                self.tell_broker(&Packet::PubRec(PubRec::new(id)), version);
+                self.tell_broker(cx, &Packet::PubRec(PubRec::new(id)))?;
             } else {
-                self.tell_broker(&Packet::PubAck(PubAck::new(id)), version);
+                self.tell_broker(cx, &Packet::PubAck(PubAck::new(id)))?;
             }
-            self.pump(cx)?;
         }
         Ok(None)
+    }
+}
+
+/// How many octets of the filter's own packets may wait.
+const MAX_OWN: usize = 1 << 20;
+
+/// What a server leaves out where the packet would be larger than its client accepts.
+const FOR_HUMANS: [PropertyId; 2] = [PropertyId::REASON_STRING, PropertyId::USER_PROPERTY];
+
+/// The client's SUBACK, with the broker's codes in the gaps.
+fn suback_in_full(cx: &Cx<'_>, codes: &[Option<ReasonCode>], suback: SubAck<'_>) -> Option<Bytes> {
+    let merge = |suback: &SubAck<'_>| subscribe::merge(codes, suback, cx.version());
+    let octets = merge(&suback)?;
+    let fits = octets.len() <= cx.client.max_packet_size as usize;
+    let octets =
+        if fits { octets } else { merge(&SubAck { properties: Properties::EMPTY, ..suback })? };
+    Some(octets.into())
+}
+
+impl Delivery {
+    fn verdict(&self) -> Option<Verdict> {
+        self.check.as_ref().and_then(|check| check.verdict)
+    }
+
+    /// Whether an answer is to come.
+    fn is_asked(&self) -> bool {
+        self.check.as_ref().is_some_and(|check| check.verdict.is_none())
     }
 }

@@ -14,7 +14,9 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use bridge::{Bytes, Direction, Input, Link, Request, StreamId, Want};
-use codec_mqtt::{Frame, Packet, PacketType, PropertyId, PublishHeader, QoS, ReasonCode, Version};
+use codec_mqtt::{
+    Decoded, Frame, Packet, PacketType, PropertyId, PublishHeader, QoS, ReasonCode, Version, frame,
+};
 
 use crate::check::Check;
 use crate::config::Settings;
@@ -113,7 +115,8 @@ enum Handled {
 struct Delivery {
     frame: Frame,
     header: Bytes,
-    check: Check,
+    /// None while no stream is free.
+    check: Option<Check>,
 }
 
 /// The messages of one session.
@@ -129,6 +132,8 @@ pub(crate) struct Messages {
     ready: bool,
     outbox: VecDeque<Entry>,
     outbox_octets: usize,
+    /// The filter's own packets for the broker, which wait for the end of one of the client's.
+    own: Vec<u8>,
     passing: Passing,
     then: Then,
     /// The message in front has been charged for.
@@ -195,6 +200,7 @@ impl Messages {
                 ready: false,
                 outbox: VecDeque::new(),
                 outbox_octets: 0,
+                own: Vec::new(),
                 passing: Passing::Nothing,
                 then: Then::More,
                 charged: false,
@@ -216,9 +222,9 @@ impl Messages {
         })
     }
 
-    /// Whether the broker may use topic aliases: not where its messages are looked at.
-    pub(crate) fn resolves_deliveries(&self) -> bool {
-        !self.delivery_rules.is_empty()
+    /// Whether the topics of the broker's messages are looked at, so that it may not use aliases.
+    pub(crate) fn looks_at_deliveries(&self) -> bool {
+        !self.delivery_rules.is_empty() || !self.prefix.is_empty()
     }
 
     /// Sends CONNECT before anything else.
@@ -228,6 +234,17 @@ impl Messages {
 
     /// Moves on with what the client sent.
     pub(crate) fn advance(&mut self, cx: &mut Cx<'_>, input: &mut Input) -> Advance {
+        let advance = self.advance_input(cx, input);
+        if !self.own.is_empty()
+            && matches!(advance, Advance::Want(_))
+            && let Err(fault) = self.pump(cx)
+        {
+            return Advance::Fault(fault);
+        }
+        advance
+    }
+
+    fn advance_input(&mut self, cx: &mut Cx<'_>, input: &mut Input) -> Advance {
         loop {
             if let Err(fault) = self.pump(cx) {
                 return Advance::Fault(fault);
@@ -262,11 +279,26 @@ impl Messages {
                     return Advance::Want(Want::Room);
                 }
             }
-            if !self.ready || self.is_full(cx.settings) {
+            if self.is_full(cx) {
                 return Advance::Want(Want::Room);
             }
             if input.is_empty() {
                 return Advance::Want(Want::More);
+            }
+            let mut octets = input.as_slice();
+            if !self.ready {
+                // Before CONNACK a client may only authenticate (MQTT 5.0 §4.12).
+                match frame(octets, cx.settings.max_packet_size) {
+                    Ok(Decoded::Complete { packet, .. })
+                        if packet.packet_type == PacketType::AUTH =>
+                    {
+                        octets = octets.get(..packet.len()).unwrap_or(octets);
+                    }
+                    Ok(Decoded::Incomplete { .. })
+                        if octets.first().is_some_and(|first| first >> 4 == PacketType::AUTH.0) => {
+                    }
+                    _ => return Advance::Want(Want::Room),
+                }
             }
             let bounds = Bounds {
                 max_packet_size: cx.settings.max_packet_size,
@@ -274,9 +306,9 @@ impl Messages {
             };
             let version = cx.version();
             let judge = |frame, item: Item<'_>| self.judge(cx, frame, item);
-            let Run { octets, then } = validate(input.as_slice(), version, bounds, judge);
-            if octets > 0 {
-                self.passing = Passing::ToBroker(octets);
+            let Run { octets: run, then } = validate(octets, version, bounds, judge);
+            if run > 0 {
+                self.passing = Passing::ToBroker(run);
             } else if then == Then::More {
                 return Advance::Want(Want::More);
             }
@@ -300,9 +332,10 @@ impl Messages {
         }
     }
 
-    fn is_full(&self, settings: &Settings) -> bool {
-        self.outbox.len() + self.exchanges.len() >= settings.max_pending_messages
-            || self.outbox_octets >= settings.max_pending_size
+    /// Whether enough waits: for verdicts, or for the end of a packet of the broker's.
+    fn is_full(&self, cx: &Cx<'_>) -> bool {
+        self.outbox.len() + self.exchanges.len() >= cx.settings.max_pending_messages
+            || self.outbox_octets.max(cx.to_client.waiting()) >= cx.settings.max_pending_size
     }
 
     fn push(&mut self, entry: Entry) {
@@ -312,6 +345,11 @@ impl Messages {
 
     /// Sends what is decided about, up to the first entry that is not.
     fn pump(&mut self, cx: &mut Cx<'_>) -> Result<(), Fault> {
+        // The outbox ends with a whole packet, and so does what was sent when it is empty.
+        if !self.own.is_empty() && !matches!(self.passing, Passing::ToBroker(_)) {
+            let own = std::mem::take(&mut self.own);
+            self.push(Entry::Ready(own.into()));
+        }
         while let Some(entry) = self.outbox.front_mut() {
             let next = match entry {
                 Entry::Ready(octets) => {

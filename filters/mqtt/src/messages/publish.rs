@@ -91,6 +91,7 @@ impl Messages {
                     return Err(Fault::Broken(ReasonCode::PROTOCOL_ERROR, "pubrel_before_pubrec"));
                 }
                 self.qos2.remove(id);
+                self.in_flight.remove(&id);
                 consume(cx, frame);
                 self.passing = Passing::Discard(frame.len() as u64);
                 cx.reply(&Packet::PubComp(PubComp::new(id)));
@@ -264,8 +265,15 @@ impl Messages {
         rule: &Rule,
     ) -> Result<Handled, Fault> {
         let Front { octets, frame, header_len, topic, ref header } = *front;
-        if self.is_full(cx.settings) || self.exchanges.values().any(|other| &*other.topic == topic)
+        if header.dup
+            && header.qos == QoS::ExactlyOnce
+            && let Some(id) = header.packet_id
+            && self.qos2.was_received_elsewhere(id)
         {
+            cx.reply(&Packet::PubRec(PubRec::new(id)));
+            return Ok(self.discard(cx, frame));
+        }
+        if self.is_full(cx) || self.exchanges.values().any(|other| &*other.topic == topic) {
             return Ok(Handled::Want(Want::Room));
         }
         let about = about(topic, header);
