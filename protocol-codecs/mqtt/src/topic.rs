@@ -236,7 +236,7 @@ pub fn matches(filter: &str, name: &str) -> bool {
 }
 
 /// Checks a topic name; also used where a decoder or encoder has the string at hand.
-#[inline]
+#[inline(always)]
 pub(crate) fn check_name(name: &str) -> Result<(), TopicNameError> {
     if name.is_empty() {
         return Err(TopicNameError::Empty);
