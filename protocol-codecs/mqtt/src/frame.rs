@@ -85,6 +85,13 @@ fn check_flags(packet_type: PacketType, flags: u8) -> Result<(), DecodeError> {
     }
 }
 
+/// The flags in the first byte of a PUBLISH; `None` for any other packet, or flags that it may not have.
+#[inline(always)]
+pub(crate) fn publish_flags(first: u8) -> Option<u8> {
+    let flags = first ^ PacketType::PUBLISH.0 << 4;
+    (flags < 16 && PUBLISH_FLAGS >> flags & 1 != 0).then_some(flags)
+}
+
 /// The flags that PUBLISH may have: QoS 0 without DUP, QoS 1, QoS 2.
 const PUBLISH_FLAGS: u16 = 0b0011_1100_0011_1111;
 

@@ -254,7 +254,7 @@ pub fn overlap(one: &str, other: &str) -> bool {
 }
 
 /// Checks a topic name; also used where a decoder or encoder has the string at hand.
-#[inline]
+#[inline(always)]
 pub(crate) fn check_name(name: &str) -> Result<(), TopicNameError> {
     if name.is_empty() {
         return Err(TopicNameError::Empty);

@@ -1,15 +1,27 @@
 //! Putting fields into an output buffer.
 
-use core::num::NonZeroU16;
+use core::num::{NonZeroU16, NonZeroUsize};
 
 use crate::error::{DecodeError, EncodeError};
 use crate::frame::MAX_REMAINING_LENGTH;
 use crate::number::PacketType;
 use crate::text;
 
+/// The output ends before the packet, which has been measured: does not happen. Without contents, so that
+/// the results of writing stay in registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Overrun;
+
+impl From<Overrun> for EncodeError {
+    #[cold]
+    fn from(_: Overrun) -> Self {
+        Self::BufferTooSmall { needed: usize::MAX }
+    }
+}
+
 /// The output that is left. The caller has measured the packet first; running out of space all the
 /// same is an error, not a panic.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Writer<'a> {
     rest: &'a mut [u8],
 }
@@ -35,52 +47,52 @@ impl<'a> Writer<'a> {
     }
 
     #[inline]
-    pub(crate) fn u8(&mut self, value: u8) -> Result<(), EncodeError> {
+    pub(crate) fn u8(&mut self, value: u8) -> Result<(), Overrun> {
         self.array([value])
     }
 
     #[inline]
-    pub(crate) fn u16(&mut self, value: u16) -> Result<(), EncodeError> {
+    pub(crate) fn u16(&mut self, value: u16) -> Result<(), Overrun> {
         self.array(value.to_be_bytes())
     }
 
     #[inline]
-    pub(crate) fn u32(&mut self, value: u32) -> Result<(), EncodeError> {
+    pub(crate) fn u32(&mut self, value: u32) -> Result<(), Overrun> {
         self.array(value.to_be_bytes())
     }
 
     #[inline]
-    pub(crate) fn packet_id(&mut self, id: NonZeroU16) -> Result<(), EncodeError> {
+    pub(crate) fn packet_id(&mut self, id: NonZeroU16) -> Result<(), Overrun> {
         self.u16(id.get())
     }
 
     #[inline]
-    pub(crate) fn array<const N: usize>(&mut self, value: [u8; N]) -> Result<(), EncodeError> {
+    pub(crate) fn array<const N: usize>(&mut self, value: [u8; N]) -> Result<(), Overrun> {
         match core::mem::take(&mut self.rest).split_first_chunk_mut::<N>() {
             Some((place, rest)) => {
                 *place = value;
                 self.rest = rest;
                 Ok(())
             }
-            None => Err(EncodeError::BufferTooSmall { needed: N }),
+            None => Err(Overrun),
         }
     }
 
     #[inline]
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Overrun> {
         match core::mem::take(&mut self.rest).split_at_mut_checked(bytes.len()) {
             Some((place, rest)) => {
                 copy(place, bytes);
                 self.rest = rest;
                 Ok(())
             }
-            None => Err(EncodeError::BufferTooSmall { needed: bytes.len() }),
+            None => Err(Overrun),
         }
     }
 
     /// Variable byte integer (§1.5.5).
     #[inline]
-    pub(crate) fn variable_byte_integer(&mut self, mut value: u32) -> Result<(), EncodeError> {
+    pub(crate) fn variable_byte_integer(&mut self, mut value: u32) -> Result<(), Overrun> {
         while value >= 0x80 {
             self.u8(value as u8 | 0x80)?;
             value >>= 7;
@@ -90,7 +102,7 @@ impl<'a> Writer<'a> {
 
     /// Binary data (§1.5.6) or a string that was measured, and so checked, before.
     #[inline]
-    pub(crate) fn field(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+    pub(crate) fn field(&mut self, bytes: &[u8]) -> Result<(), Overrun> {
         // Measured before: fits.
         self.u16(bytes.len() as u16)?;
         self.bytes(bytes)
@@ -100,7 +112,7 @@ impl<'a> Writer<'a> {
 /// Copies between slices of the same length. Most fields are short, and for those the call that
 /// `copy_from_slice` makes takes longer than the copy; in wasm several times as long.
 #[inline(always)]
-fn copy(to: &mut [u8], from: &[u8]) {
+pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
     match from.len() {
         0..4 => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
         4..8 => copy_ends::<4>(to, from),
@@ -159,10 +171,28 @@ pub(crate) fn binary_len(bytes: &[u8]) -> Result<usize, EncodeError> {
 }
 
 /// How many bytes a string takes; an error if it contains U+0000.
-#[inline]
+#[inline(always)]
 pub(crate) fn string_len(string: &str) -> Result<usize, EncodeError> {
-    if text::has_null(string.as_bytes()) {
-        return Err(EncodeError::Refused(DecodeError::NullCharacter));
+    match valid_string_len(string) {
+        Some(len) => Ok(len.get()),
+        None => Err(string_error(string)),
     }
-    binary_len(string.as_bytes())
+}
+
+/// As [`string_len`], with a result that fits a register.
+#[inline(never)]
+fn valid_string_len(string: &str) -> Option<NonZeroUsize> {
+    if string.len() > usize::from(u16::MAX) || text::has_null(string.as_bytes()) {
+        return None;
+    }
+    NonZeroUsize::new(2 + string.len())
+}
+
+#[cold]
+fn string_error(string: &str) -> EncodeError {
+    if text::has_null(string.as_bytes()) {
+        EncodeError::Refused(DecodeError::NullCharacter)
+    } else {
+        EncodeError::FieldTooLong { len: string.len() }
+    }
 }

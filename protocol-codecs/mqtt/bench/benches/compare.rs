@@ -261,7 +261,17 @@ fn decode_mqttrs(bytes: &[u8]) {
     match mqttrs::decode_slice(black_box(bytes)) {
         Ok(Some(mqttrs::Packet::Publish(publish))) => {
             look(publish.dup);
-            look(publish.qospid);
+            match publish.qospid {
+                mqttrs::QosPid::AtMostOnce => look(mqttrs::QoS::AtMostOnce),
+                mqttrs::QosPid::AtLeastOnce(pid) => {
+                    look(mqttrs::QoS::AtLeastOnce);
+                    look(pid.get());
+                }
+                mqttrs::QosPid::ExactlyOnce(pid) => {
+                    look(mqttrs::QoS::ExactlyOnce);
+                    look(pid.get());
+                }
+            }
             look(publish.retain);
             look_at(publish.topic_name);
             look_at(publish.payload);

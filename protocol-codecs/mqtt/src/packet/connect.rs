@@ -4,6 +4,7 @@ use crate::error::{DecodeError, EncodeError};
 use crate::number::{PacketType, PropertyId, QoS, Version};
 use crate::property::{Place, Properties, topic_name_len};
 use crate::read::{Reader, Refused, truncated};
+use crate::text;
 use crate::topic;
 use crate::write::{self, Writer};
 
@@ -59,17 +60,17 @@ impl<'a> Connect<'a> {
         let [_, _, _, _, _, _, _, flags, keep_alive @ ..] = reader.array::<10>()?;
         check_flags(flags, version).map_err(|error| reader.refuse(error))?;
 
-        let mut properties = Properties::EMPTY;
+        let mut properties = Properties::empty();
         if V5 {
             properties = Properties::read(reader, Place::CONNECT)?;
             check_authentication(&properties).map_err(|error| reader.refuse(error))?;
         }
-        let client_id = reader.string::<true>()?;
+        let client_id = string::<V5>(reader)?;
         if !V5 && client_id.is_empty() && flags & CLEAN_START == 0 {
             return Err(reader.refuse(DecodeError::EmptyClientId));
         }
         let will = if flags & WILL != 0 { Some(Will::read::<V5>(reader, flags)?) } else { None };
-        let username = if flags & USERNAME != 0 { Some(reader.string::<true>()?) } else { None };
+        let username = if flags & USERNAME != 0 { Some(string::<V5>(reader)?) } else { None };
         let password = if flags & PASSWORD != 0 { Some(reader.binary()?) } else { None };
         reader.finish()?;
         Ok(Self {
@@ -185,8 +186,12 @@ impl<'a> Will<'a> {
     #[inline(always)]
     fn read<const V5: bool>(reader: &mut Reader<'a>, flags: u8) -> Result<Self, Refused> {
         let properties =
-            if V5 { Properties::read(reader, Place::WILL)? } else { Properties::EMPTY };
-        let topic = reader.string_or_null::<true>()?;
+            if V5 { Properties::read(reader, Place::WILL)? } else { Properties::empty() };
+        let topic = if one_by_one::<V5>() {
+            reader.lone_string()?
+        } else {
+            reader.string_or_null::<true>()?
+        };
         topic::check_name(topic).map_err(|error| reader.refuse(error))?;
         let payload = reader.binary()?;
         let Some(qos) = QoS::from_u8((flags & WILL_QOS) >> 3) else {
@@ -194,6 +199,24 @@ impl<'a> Will<'a> {
         };
         Ok(Self { topic, payload, qos, retain: flags & WILL_RETAIN != 0, properties })
     }
+}
+
+/// Whether to check each string on its own, not as part of a stretch. In wasm, and for no more than the three
+/// strings of MQTT 3.1.1, that is faster; natively it is slower.
+const fn one_by_one<const V5: bool>() -> bool {
+    !V5 && cfg!(target_family = "wasm")
+}
+
+#[inline(always)]
+fn string<'a, const V5: bool>(reader: &mut Reader<'a>) -> Result<&'a str, Refused> {
+    if !one_by_one::<V5>() {
+        return reader.string::<true>();
+    }
+    let string = reader.lone_string()?;
+    if text::has_null(string.as_bytes()) {
+        return Err(reader.refuse(DecodeError::NullCharacter));
+    }
+    Ok(string)
 }
 
 struct Lengths {

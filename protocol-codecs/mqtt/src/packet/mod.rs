@@ -75,6 +75,18 @@ pub enum Packet<'a> {
 /// show before the packet is complete.
 #[inline(always)]
 pub fn decode(bytes: &[u8], version: Version) -> Result<Decoded<Packet<'_>>, DecodeError> {
+    if version == Version::V311
+        && let Some((publish, consumed)) = Publish::read_short_v311(bytes)
+    {
+        return Ok(Decoded::Complete { packet: Packet::Publish(publish), consumed });
+    }
+    decode_any(bytes, version)
+}
+
+/// Decodes any packet, and says what is wrong with one that is not. Out of line, so that the short way past
+/// it stays short where it is inlined.
+#[inline(never)]
+fn decode_any(bytes: &[u8], version: Version) -> Result<Decoded<Packet<'_>>, DecodeError> {
     let frame = match frame(bytes, u32::MAX)? {
         Decoded::Complete { packet, .. } => packet,
         Decoded::Incomplete { needed } => return Ok(Decoded::Incomplete { needed }),
@@ -122,7 +134,7 @@ fn connect(body: &[u8], consumed: usize) -> Result<Decoded<Packet<'_>>, DecodeEr
     }
 }
 
-#[inline(never)]
+#[inline(always)]
 fn connect_in<const V5: bool>(
     body: &[u8],
     consumed: usize,
@@ -324,6 +336,114 @@ impl Packet<'_> {
             Self::PingResp(packet) => packet.encode(version, out),
             Self::Disconnect(packet) => packet.encode(version, out),
             Self::Auth(packet) => packet.encode(version, out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    /// PUBLISH packets of MQTT 3.1.1 on both sides of where the short ways end.
+    fn publishes() -> Vec<Vec<u8>> {
+        let topics: [&[u8]; 9] = [
+            b"",
+            b"t",
+            b"a/b/c",
+            b"sensors/1 (new)",
+            b"a/+",
+            b"#/x",
+            b"nu\0l",
+            "ä/ø".as_bytes(),
+            &[b'x'; 118],
+        ];
+        let mut all = Vec::new();
+        for topic in topics {
+            for payload_len in [0, 1, 5, 6, 7, 200] {
+                for (flags, packet_id) in
+                    [(0, &b""[..]), (1, b""), (2, b"\x01\x02"), (0x0d, b"\0\x07")]
+                {
+                    let mut body = std::vec![0, topic.len() as u8];
+                    body.extend_from_slice(topic);
+                    body.extend_from_slice(packet_id);
+                    body.resize(body.len() + payload_len, 0xff);
+                    let mut packet = std::vec![0x30 | flags];
+                    match body.len() {
+                        0..=127 => packet.push(body.len() as u8),
+                        len => packet.extend([len as u8 | 0x80, (len >> 7) as u8]),
+                    }
+                    packet.append(&mut body);
+                    all.push(packet);
+                }
+            }
+        }
+        all
+    }
+
+    fn short_ways_agree(bytes: &[u8]) {
+        let decoded = decode(bytes, Version::V311);
+        assert_eq!(decoded, decode_any(bytes, Version::V311), "{bytes:?}");
+        let Ok(Decoded::Complete { packet: Packet::Publish(publish), consumed }) = decoded else {
+            return;
+        };
+        for len in [consumed - 1, consumed, consumed + 1] {
+            let (mut short, mut any) = ([0xaa; 512], [0xaa; 512]);
+            let result = publish.encode(Version::V311, &mut short[..len]);
+            assert_eq!(result, publish.encode_any(Version::V311, &mut any[..len]));
+            assert!(result.is_err() || short == any, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_short_ways_agree_with_the_long_ones() {
+        for packet in publishes() {
+            for cut in 0..packet.len().min(12) {
+                short_ways_agree(&packet[..cut]);
+            }
+            short_ways_agree(&[&packet[..], b"\x30"].concat());
+            // The bytes that decide the most.
+            for at in 0..packet.len().min(12) {
+                for byte in 0..=0xff {
+                    let mut packet = packet.clone();
+                    packet[at] = byte;
+                    short_ways_agree(&packet);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_way_refuses_to_encode_what_the_long_one_refuses() {
+        use core::num::NonZeroU16;
+
+        use crate::number::QoS;
+        use crate::property::{Properties, Property};
+
+        let properties = [Properties::EMPTY, Properties::from(&[Property::TopicAliasMaximum(1)])];
+        for topic in ["", "t", "a/+", "nu\0l", "a b"] {
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                for packet_id in [None, NonZeroU16::new(7)] {
+                    for dup in [false, true] {
+                        for properties in properties {
+                            let publish = Publish {
+                                dup,
+                                qos,
+                                retain: dup,
+                                topic,
+                                packet_id,
+                                properties,
+                                payload: b"payload",
+                            };
+                            let (mut short, mut any) = ([0; 32], [0; 32]);
+                            let result = publish.encode(Version::V311, &mut short);
+                            assert_eq!(result, publish.encode_any(Version::V311, &mut any));
+                            assert!(result.is_err() || short == any, "{publish:?}");
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -4,9 +4,11 @@ use core::num::NonZeroU16;
 
 use crate::Decoded;
 use crate::error::{DecodeError, EncodeError};
+use crate::frame::publish_flags;
 use crate::number::{PacketType, PropertyId, QoS, Version};
 use crate::property::{Place, Properties, topic_name_len};
 use crate::read::{Reader, Refused, truncated, variable_byte_integer};
+use crate::text;
 use crate::topic::{self, TopicNameError};
 use crate::write::{self, Writer};
 
@@ -59,6 +61,38 @@ impl<'a> Publish<'a> {
         Ok(Self { dup, qos, retain, topic, packet_id, properties, payload: reader.rest() })
     }
 
+    /// Reads the packet that there is most of, by the shortest way: MQTT 3.1.1, with a remaining length of
+    /// one byte. Also returns how many bytes it takes. `None` for anything else, and for whatever is wrong
+    /// or merely unusual: [`read`](Self::read) tells which.
+    #[inline(always)]
+    pub(super) fn read_short_v311(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let &[first, remaining_len, len @ ..] = bytes.first_chunk::<4>()?;
+        let flags = publish_flags(first)?;
+        if remaining_len >= 0x80 {
+            return None;
+        }
+        let consumed = 2 + usize::from(remaining_len);
+        let packet = bytes.get(4..consumed)?;
+        let (topic, rest) = packet.split_at_checked(usize::from(u16::from_be_bytes(len)))?;
+        // What follows uses this string rather than the bytes: copied later, in one piece, it would have to
+        // wait for both halves of it to arrive in memory.
+        let topic = core::str::from_utf8(topic).ok()?;
+        if topic.is_empty() || text::may_have_null_or_wildcard(topic.as_bytes()) {
+            return None;
+        }
+        let (qos, packet_id, payload) = match flags & 0b0110 {
+            0 => (QoS::AtMostOnce, None, rest),
+            qos => {
+                let (id, payload) = rest.split_first_chunk::<2>()?;
+                let qos = if qos == 0b0010 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+                (qos, Some(NonZeroU16::new(u16::from_be_bytes(*id))?), payload)
+            }
+        };
+        let (dup, retain) = (flags & DUP != 0, flags & RETAIN != 0);
+        let properties = Properties::empty();
+        Some((Self { dup, qos, retain, topic, packet_id, properties, payload }, consumed))
+    }
+
     /// All but the payload.
     #[inline]
     pub const fn header(&self) -> PublishHeader<'a> {
@@ -91,9 +125,57 @@ impl<'a> Publish<'a> {
     /// `out`. After an error the contents of `out` are unspecified.
     #[inline]
     pub fn encode(&self, version: Version, out: &mut [u8]) -> Result<usize, EncodeError> {
+        if version == Version::V311
+            && let Some(len) = self.encode_short_v311(out)
+        {
+            return Ok(len);
+        }
+        self.encode_any(version, out)
+    }
+
+    #[inline(never)]
+    pub(super) fn encode_any(
+        &self,
+        version: Version,
+        out: &mut [u8],
+    ) -> Result<usize, EncodeError> {
         let (mut writer, len) = self.parts().write(version, out, self.payload.len())?;
         writer.bytes(self.payload)?;
         Ok(len)
+    }
+
+    /// Writes what [`read_short_v311`](Self::read_short_v311) reads; `None` for anything else, and for what
+    /// must not be sent or does not fit.
+    #[inline(always)]
+    fn encode_short_v311(&self, out: &mut [u8]) -> Option<usize> {
+        let (topic, payload) = (self.topic.as_bytes(), self.payload);
+        let at_qos_0 = self.qos == QoS::AtMostOnce;
+        let valid = !topic.is_empty()
+            && at_qos_0 == self.packet_id.is_none()
+            && !(at_qos_0 && self.dup)
+            && self.properties.is_empty();
+        // Before the sum, which so cannot overflow.
+        if !valid || topic.len() > 0x7f || payload.len() > 0x7f {
+            return None;
+        }
+        let packet_id_len = if at_qos_0 { 0 } else { 2 };
+        let remaining_len = 2 + topic.len() + packet_id_len + payload.len();
+        if remaining_len > 0x7f || text::may_have_null_or_wildcard(topic) {
+            return None;
+        }
+        let len = 2 + remaining_len;
+        let (front, rest) = out.get_mut(..len)?.split_first_chunk_mut::<4>()?;
+        let first = PacketType::PUBLISH.0 << 4 | self.parts().flags();
+        *front = [first, remaining_len as u8, 0, topic.len() as u8];
+        let (place, mut rest) = rest.split_at_mut_checked(topic.len())?;
+        write::copy(place, topic);
+        if let Some(id) = self.packet_id {
+            let (place, after) = rest.split_first_chunk_mut::<2>()?;
+            *place = id.get().to_be_bytes();
+            rest = after;
+        }
+        write::copy(rest, payload);
+        Some(len)
     }
 
     #[inline(always)]
@@ -202,17 +284,10 @@ impl Parts<'_> {
         payload_in_out: usize,
     ) -> Result<(Writer<'b>, usize), EncodeError> {
         let Lengths { header, properties } = self.measure(version)?;
-        let mut flags = (self.qos as u8) << 1;
-        if self.dup {
-            flags |= DUP;
-        }
-        if self.retain {
-            flags |= RETAIN;
-        }
         let (mut writer, len) = Writer::packet(
             out,
             PacketType::PUBLISH,
-            flags,
+            self.flags(),
             header.saturating_add(self.payload_len),
             header + payload_in_out,
         )?;
@@ -224,6 +299,19 @@ impl Parts<'_> {
             self.properties.write(properties, &mut writer)?;
         }
         Ok((writer, len))
+    }
+
+    /// The flags of the fixed header (§3.3.1).
+    #[inline(always)]
+    fn flags(&self) -> u8 {
+        let mut flags = (self.qos as u8) << 1;
+        if self.dup {
+            flags |= DUP;
+        }
+        if self.retain {
+            flags |= RETAIN;
+        }
+        flags
     }
 
     #[inline(always)]
