@@ -5,7 +5,7 @@
 FILTERS := mqtt
 
 # What runs as wasm in the tests too: crates that need no host.
-WASM_TESTED := codec-mqtt bridge filter-config filter-mqtt
+WASM_TESTED := codec-mqtt bridge filter-config filter-mqtt websocket
 
 # The integration tests start an Envoy and brokers each: more of them at once than this only makes them slow.
 TEST_THREADS ?= 2

@@ -263,7 +263,7 @@ fn bad_beginnings() -> Vec<(&'static str, Vec<u8>)> {
         bytes
     };
     vec![
-        ("HTTP", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec()),
+        ("HTTP that asks for no WebSocket", b"POST / HTTP/1.1\r\nhost: x\r\n\r\n".to_vec()),
         ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec()),
         ("zeros", vec![0; 100]),
         ("ones", vec![0xFF; 100]),

@@ -114,7 +114,7 @@ fn a_refusal_and_a_decode_error_are_counted_by_reason() {
     expect_metric(&setup.envoy, "mqtt_connack_total", &[("source", "filter")], 1.0);
 
     let mut client = Client::open(address, Version::V5).unwrap();
-    client.send(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    client.send(b"POST / HTTP/1.1\r\n\r\n").unwrap();
     client.read_to_close(Duration::from_secs(5)).unwrap();
     let labels = [("direction", "from_client")];
     expect_metric(&setup.envoy, "mqtt_decode_errors_total", &labels, 1.0);

@@ -103,6 +103,15 @@ impl Replies {
     }
 }
 
+/// What a protocol said during [`Link::capture`].
+#[derive(Debug, Default)]
+pub struct Captured {
+    /// What it replied, in two pieces so that the usual single one need not be copied.
+    pub replied: (Bytes, Vec<u8>),
+    /// Whether it closed the native connection.
+    pub closed: bool,
+}
+
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
@@ -191,6 +200,17 @@ impl Link {
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.closing
+    }
+
+    /// Calls a protocol that is carried inside this one. What it replies, and that it closes, has
+    /// no effect: both are returned, for this one to say them in its own way.
+    pub fn capture<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> (T, Captured) {
+        let replies = std::mem::take(&mut self.replies);
+        let closing = std::mem::replace(&mut self.closing, false);
+        let result = call(self);
+        let Replies { first, rest } = std::mem::replace(&mut self.replies, replies);
+        let closed = std::mem::replace(&mut self.closing, closing);
+        (result, Captured { replied: (first, rest), closed })
     }
 
     /// Sets when [`Protocol::handle_timeout`] is to be called, or that it is not.

@@ -52,7 +52,8 @@ impl Input {
         self.octets = Bytes::new();
     }
 
-    pub(crate) fn push(&mut self, more: Bytes) {
+    /// Adds octets behind those that are there.
+    pub fn push(&mut self, more: Bytes) {
         if self.octets.is_empty() {
             self.octets = more;
         } else if !more.is_empty() {

@@ -38,7 +38,7 @@ mod pipe;
 mod shelf;
 
 pub use bytes::Bytes;
-pub use engine::{Bridge, Link, NextStep, Peer, Protocol, Surroundings, Want};
+pub use engine::{Bridge, Captured, Link, NextStep, Peer, Protocol, Surroundings, Want};
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 pub use http2::{Ended, Limits, OpenError, StreamId};
 pub use input::Input;

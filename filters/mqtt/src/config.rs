@@ -143,6 +143,8 @@ pub struct Config {
     /// is not one topic level cannot connect. Rules and requests have the client's own topics. Default
     /// none. `bridge` only.
     pub topic_prefix: String,
+    /// Whether clients may come over WebSocket (MQTT 5.0 §6). Default `true`. `bridge` only.
+    pub websocket: bool,
     /// Which cluster `tcp_proxy` uses; the first rule that matches wins, and where none does, or
     /// the list is empty, `tcp_proxy` keeps its own. `observe` only.
     pub tcp_proxy_clusters: Vec<ClusterRule>,
@@ -173,6 +175,7 @@ impl Default for Config {
             max_topic_aliases: Whole(16),
             enforce_keep_alive: false,
             topic_prefix: String::new(),
+            websocket: true,
             tcp_proxy_clusters: Vec::new(),
         }
     }
@@ -219,6 +222,7 @@ pub(crate) struct Settings {
     pub(crate) max_topic_aliases: u16,
     pub(crate) enforce_keep_alive: bool,
     pub(crate) topic_prefix: Template,
+    pub(crate) websocket: bool,
     clusters: Vec<Cluster>,
 }
 
@@ -360,6 +364,7 @@ impl Settings {
             max_topic_aliases: small(max_topic_aliases),
             enforce_keep_alive: config.enforce_keep_alive,
             topic_prefix,
+            websocket: config.websocket,
             clusters,
         }
     }

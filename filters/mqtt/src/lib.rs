@@ -55,6 +55,7 @@ struct Common {
     stats: Stats,
     buckets: RefCell<Buckets>,
     sessions: Rc<Sessions>,
+    websocket: Option<Rc<websocket::Settings>>,
 }
 
 impl Filter {
@@ -79,7 +80,14 @@ impl Filter {
         let stats = Stats::new(metrics, settings.mode);
         let buckets = RefCell::new(Buckets::new(settings.max_rate_limit_keys));
         let sessions = Rc::new(Sessions::new(shelf));
-        Ok(Self(Rc::new(Common { settings, stats, buckets, sessions })))
+        let websocket = settings.websocket.then(|| {
+            Rc::new(websocket::Settings {
+                subprotocol: "mqtt",
+                max_held: settings.max_buffered_size,
+                metrics: metrics.clone(),
+            })
+        });
+        Ok(Self(Rc::new(Common { settings, stats, buckets, sessions, websocket })))
     }
 
     /// How sessions are treated.
@@ -99,6 +107,12 @@ impl Filter {
     #[must_use]
     pub fn carry(&self, link: &mut Link) -> Session {
         Session::new(Rc::clone(&self.0), link)
+    }
+
+    /// What goes around a session so that it may come over WebSocket, unless that is switched off.
+    #[must_use]
+    pub fn websocket(&self) -> Option<Rc<websocket::Settings>> {
+        self.0.websocket.clone()
     }
 
     /// Observes a new connection.

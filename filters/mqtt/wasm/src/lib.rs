@@ -6,11 +6,12 @@ use core::time::Duration;
 use filter_mqtt::config::Mode;
 use host::bridge::Link;
 use host::bridge::metrics::Registry;
+use websocket::WebSocket;
 
 struct Module(filter_mqtt::Filter);
 
 impl host::Filter for Module {
-    type Protocol = filter_mqtt::Session;
+    type Protocol = WebSocket<filter_mqtt::Session>;
     type Observer = filter_mqtt::Observer;
 
     fn configure(json: &[u8], metrics: &Registry) -> Result<Self, Vec<String>> {
@@ -28,7 +29,7 @@ impl host::Filter for Module {
     }
 
     fn carry(&self, link: &mut Link) -> Self::Protocol {
-        self.0.carry(link)
+        WebSocket::new(self.0.carry(link), self.0.websocket())
     }
 
     fn watch(&self, now: Duration) -> Self::Observer {
