@@ -8,9 +8,7 @@ use codec_mqtt::{
     PubRec, PublishHeader, QoS, ReasonCode, SubAck, Version, decode, decode_publish_header,
 };
 
-use super::{
-    Cx, Delivery, Entry, Messages, UNAVAILABLE, about, encoded_header, first_match, make_key,
-};
+use super::{Cx, Delivery, Messages, UNAVAILABLE, about, encoded_header, first_match, make_key};
 use crate::check::Check;
 use crate::message::Verdict;
 use crate::packets::{Fault, encoded};
