@@ -394,6 +394,12 @@ impl Bench {
         panic!("the deadline does not move on");
     }
 
+    /// Octets from the connection manager that are no HTTP/2, or not the server's.
+    pub fn raw_http(&mut self, octets: &[u8]) {
+        self.bridge.handle_http(self.now, Bytes::copy_from_slice(octets));
+        self.settle();
+    }
+
     /// The client's connection is gone.
     pub fn hang_up(mut self) {
         self.bridge.handle_close(Peer::Native);
@@ -454,7 +460,8 @@ impl Bench {
         for _ in 0..3 {
             let Some(connection) = &mut self.connection else { return };
             while let Poll::Ready(Some(accepted)) = connection.poll_accept(cx) {
-                let (request, respond) = accepted.expect("a good client");
+                // After octets that were not its own the two may not understand each other.
+                let Ok((request, respond)) = accepted else { return };
                 self.streams.push(accept(request, respond));
             }
             for stream in &mut self.streams {
