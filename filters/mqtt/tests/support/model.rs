@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use codec_mqtt::{Decoded, Packet, Property, ReasonCode, Version, decode, decode_connect};
+use codec_mqtt::{Decoded, Packet, Property, ReasonCode, Version, decode};
 
 use super::wire::{
-    connack, id, msg, octets, pingreq, puback, pubcomp, publish, pubrec, pubrel, qos, reconnect,
-    suback, subscribe,
+    connack, id, msg, pingreq, puback, pubcomp, publish, pubrec, pubrel, reconnect, suback,
+    subscribe,
 };
 use super::{Bench, Worker};
 
@@ -344,7 +344,7 @@ impl Model {
         let payload = format!("{serial}:{}", "x".repeat(length));
         let id = if qos > 0 { self.free_id() } else { 0 };
         let message = Message { qos, id, topic, payload, carry, verdict: None, taken: false };
-        let alias = (self.version == Version::V5).then(|| choices.below(4)).unwrap_or_default();
+        let alias = if self.version == Version::V5 { choices.below(4) } else { 0 };
         let index = self.messages.len();
         if qos > 0 {
             self.in_flight.insert(id, (index, Stage::Published));
