@@ -12,7 +12,7 @@ use integration::client::Mosquitto;
 use integration::envoy::{Config, Envoy};
 use integration::eventually;
 use integration::ports::free_port;
-use integration::setup::{Setup, expect_healthy, port};
+use integration::setup::{Setup, bridge_config, expect_healthy, port};
 use integration::wire::{Client, Connect, VERSIONS, Version, publish};
 
 /// Waits until a metric has a value: the filter reports about once a second.
@@ -141,6 +141,41 @@ fn the_access_log_says_who_connected_where_and_how_it_went() {
         assert!(entry["client"].as_str().unwrap().starts_with("127.0.0.1:"));
     }
     assert!(!setup.envoy.process.stdout().contains("secret"));
+    setup.expect_healthy().unwrap();
+}
+
+#[test]
+fn verdicts_limits_and_latencies_are_counted_and_messages_are_in_the_access_log() {
+    let rules = "max_buffered_size: 65536
+                rules: [{topic_filters: [checked/#], carry: check, verdict_cache: 60s}]
+                rate_limits: [{messages: {per_second: 1, burst: 3}, exceeded: reject}]";
+    let config = bridge_config().unwrap().replace("max_buffered_size: 65536", rules).unwrap();
+    let mut setup = Setup::start(config).unwrap();
+    let connect = Connect::new(Version::V5, "seen").user("anna").password("x");
+    let mut client = Client::session(setup.mqtt().unwrap(), &connect).unwrap();
+    // No route is made for messages there: 404, which is "Topic Name invalid". Once asked, and once remembered.
+    for _ in 0..2 {
+        client.send(&publish(Version::V5, "checked/a b", b"x", 1, 1)).unwrap();
+        assert_eq!(client.expect(0x40).unwrap().body, [0, 1, 0x90, 0][..3]);
+    }
+    client.publish("free", b"x", 1).unwrap();
+    client.send(&publish(Version::V5, "free", b"x", 1, 2)).unwrap();
+    assert_eq!(client.expect(0x40).unwrap().body[2], 0x97);
+    let envoy = &setup.envoy;
+    for source in ["asked", "cached"] {
+        let labels = [("packet", "publish"), ("verdict", "refused"), ("source", source)];
+        expect_metric(envoy, "mqtt_verdicts_total", &labels, 1.0);
+    }
+    let labels = [("limit", "rate"), ("action", "reject")];
+    expect_metric(envoy, "mqtt_limited_total", &labels, 1.0);
+    expect_metric(envoy, "mqtt_check_microseconds_count", &[], 1.0);
+    let entry = setup.envoy.access_log_entry(|entry| entry["carry"] == "check").unwrap();
+    assert_eq!((&entry["method"], &entry["path"]), (&"POST".into(), &"/checked/a%20b".into()));
+    assert_eq!((&entry["client_id"], &entry["username"]), (&"seen".into(), &"anna".into()));
+    assert_eq!(entry["code"], 404);
+    client.disconnect().unwrap();
+    let entry = setup.envoy.access_log_entry(|entry| entry["carry"] == "flow").unwrap();
+    assert_eq!((&entry["method"], &entry["path"]), (&"POST".into(), &"/".into()));
     setup.expect_healthy().unwrap();
 }
 

@@ -111,7 +111,7 @@ fn publish_and_will() -> Vec<PacketKind> {
 pub(crate) struct Rule {
     /// One bit for each [`PacketKind`].
     packets: u8,
-    topic_filters: Vec<String>,
+    topic_filters: Vec<Filter>,
     username_prefix: Option<String>,
     client_id_prefix: Option<String>,
     /// One bit for each QoS.
@@ -123,6 +123,27 @@ pub(crate) struct Rule {
     pub(crate) user_properties: Vec<(String, HeaderName)>,
     pub(crate) cloudevents: Option<CloudEvents>,
     pub(crate) publish_reply: bool,
+}
+
+/// A topic filter, and how much of it stands before its first wildcard: few topics get further.
+#[derive(Debug)]
+struct Filter {
+    text: String,
+    literal: usize,
+}
+
+impl Filter {
+    fn new(text: String) -> Self {
+        let literal = text.find(['+', '#']).unwrap_or(text.len());
+        // `a/#` matches `a` too (MQTT 5.0 §4.7.1.2).
+        let literal = text.get(..literal).map_or(0, |before| before.trim_end_matches('/').len());
+        Self { text, literal }
+    }
+
+    fn matches(&self, topic: &str) -> bool {
+        let literal = self.text.as_bytes().get(..self.literal).unwrap_or_default();
+        topic.as_bytes().starts_with(literal) && topic::matches(&self.text, topic)
+    }
 }
 
 /// Much more would be a rule that never asks again.
@@ -189,7 +210,7 @@ impl Rule {
         }
         Self {
             packets,
-            topic_filters: config.topic_filters,
+            topic_filters: config.topic_filters.into_iter().map(Filter::new).collect(),
             username_prefix: config.username_prefix,
             client_id_prefix: config.client_id_prefix,
             qos,
@@ -225,14 +246,14 @@ impl Rule {
         self.qos & 1 << (qos as u8) != 0
             && self.retain.is_none_or(|wanted| wanted == retain)
             && (self.topic_filters.is_empty()
-                || self.topic_filters.iter().any(|filter| topic::matches(filter, topic)))
+                || self.topic_filters.iter().any(|filter| filter.matches(topic)))
     }
 
     /// The same for one topic filter of a SUBSCRIBE, without `$share/{ShareName}/`.
     pub(crate) fn matches_filter(&self, requested: &str, qos: QoS) -> bool {
         self.qos & 1 << (qos as u8) != 0
             && (self.topic_filters.is_empty()
-                || self.topic_filters.iter().any(|filter| topic::overlap(filter, requested)))
+                || self.topic_filters.iter().any(|filter| topic::overlap(&filter.text, requested)))
     }
 }
 
@@ -282,6 +303,26 @@ mod tests {
         assert!(!rule.matches("a/x", QoS::AtLeastOnce, true));
         assert!(!rule.matches("c", QoS::AtLeastOnce, false));
         assert!(rule.credentials);
+    }
+
+    #[test]
+    fn the_part_before_a_wildcard_excludes_nothing_that_matches() {
+        for (filter, topic) in [
+            ("a/#", "a"),
+            ("a/#", "a/b"),
+            ("#", "a"),
+            ("+", "a"),
+            ("a", "a"),
+            ("/+", "/a"),
+            ("a//#", "a//b"),
+        ] {
+            assert!(Filter::new(filter.to_owned()).matches(topic), "{filter} {topic}");
+        }
+        for (filter, topic) in
+            [("a/#", "ab"), ("a", "ab"), ("/+", "a"), ("a/+", "a"), ("#", "$SYS")]
+        {
+            assert!(!Filter::new(filter.to_owned()).matches(topic), "{filter} {topic}");
+        }
     }
 
     #[test]
