@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +32,7 @@ impl Mosquitto {
     /// One with settings.
     #[must_use]
     pub fn builder() -> MosquittoBuilder {
-        MosquittoBuilder { users: Vec::new(), settings: Vec::new(), port: None }
+        MosquittoBuilder { users: Vec::new(), settings: Vec::new(), port: None, directory: None }
     }
 
     /// Its port on 127.0.0.1.
@@ -66,6 +67,7 @@ pub struct MosquittoBuilder {
     users: Vec<(String, String)>,
     settings: Vec<String>,
     port: Option<u16>,
+    directory: Option<PathBuf>,
 }
 
 impl MosquittoBuilder {
@@ -90,13 +92,20 @@ impl MosquittoBuilder {
         self
     }
 
+    /// Keeps its sessions in this directory when it is told to end, and finds them there when it starts.
+    #[must_use]
+    pub fn persistent_in(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub fn start(self) -> Result<Mosquitto> {
         let port = self.port.map_or_else(free_port, Ok)?;
         let mut process = Process::start("mosquitto", &program("mosquitto")?, |dir| {
             let mut config = vec![
                 format!("listener {port} 127.0.0.1"),
-                "persistence false".into(),
+                format!("persistence {}", self.directory.is_some()),
                 "log_dest stderr".into(),
                 "log_type all".into(),
                 "connection_messages true".into(),
@@ -115,6 +124,9 @@ impl MosquittoBuilder {
                 fs::write(&file, lines.concat())?;
                 hash_passwords(&file)?;
                 config.push(format!("password_file {}", file.display()));
+            }
+            if let Some(directory) = &self.directory {
+                config.push(format!("persistence_location {}/", directory.display()));
             }
             config.extend(self.settings);
             let file = dir.join("mosquitto.conf");

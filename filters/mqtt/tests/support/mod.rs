@@ -134,7 +134,10 @@ impl Stream {
                 self.outgoing = None;
             }
         }
-        while self.ended.is_none() && !self.unread {
+        if self.ended.is_some() || self.unread {
+            return;
+        }
+        while self.ended.is_none() {
             match self.incoming.poll_data(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Some(Ok(octets))) => {
@@ -223,7 +226,7 @@ pub struct Bench {
     pub got: Vec<u8>,
     got_read: usize,
     broker_read: usize,
-    /// Octets travel in pieces of at most so many.
+    /// Octets travel to the bridge in pieces of at most so many.
     pub piece: usize,
     /// The largest output to the next filter at once.
     pub most_to_http: usize,
@@ -439,8 +442,9 @@ impl Bench {
     fn take_http(&mut self) -> bool {
         let octets = self.bridge.take_http();
         self.most_to_http = self.most_to_http.max(octets.len());
-        for piece in octets.chunks(self.piece) {
-            self.wire.0.borrow_mut().0.extend(piece);
+        // In one piece: how they are cut is the server's affair.
+        if !octets.is_empty() {
+            self.wire.0.borrow_mut().0.extend(&octets);
             self.drive_server();
         }
         !octets.is_empty()
