@@ -429,7 +429,9 @@ impl Bench {
                 self.got.extend(first.iter().chain(&rest));
                 self.take_http();
             }
-            if self.bridge.next_step().native_output {
+            let step = self.bridge.next_step();
+            // Nothing gives a turn where the connection manager is lost: the connection just closes.
+            if step.native_output && !step.close {
                 self.bridge.request_turn();
                 moved = true;
             }
