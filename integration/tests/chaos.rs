@@ -427,11 +427,9 @@ fn nothing_acknowledged_is_lost_while_brokers_and_services_come_and_go() {
     let dir = std::env::temp_dir().join(format!("chaos-{}-{seed}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let mut mosquitto = broker(broker_port, &dir);
-    // One worker: what a session received at QoS 2 is remembered on the worker that its client comes back to.
     let mut envoy = Config::from_text(ENVOY)
         .port(21_883, broker_port)
         .port(21_080, service_port)
-        .concurrency(1)
         .start()
         .unwrap();
     let address = envoy.address(1883).unwrap();
