@@ -134,7 +134,7 @@ fn connect(body: &[u8], consumed: usize) -> Result<Decoded<Packet<'_>>, DecodeEr
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn connect_in<const V5: bool>(
     body: &[u8],
     consumed: usize,
