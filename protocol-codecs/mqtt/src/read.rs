@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     pub(crate) fn lone_string(&mut self) -> Result<&'a str, Refused> {
         let field = self.binary()?;
-        core::str::from_utf8(field).map_err(|error| self.refuse(invalid_utf8(error)))
+        text::utf8(field).map_err(|error| self.refuse(invalid_utf8(error)))
     }
 
     /// UTF-8 encoded string (§1.5.4), checked if `FIRST`; else the same bytes were read before.
@@ -208,7 +208,7 @@ impl<'a> Reader<'a> {
                 Err(error) => self.text_worthwhile = start.len() - error.valid_up_to() - 1,
             }
         }
-        core::str::from_utf8(field).map_err(|error| self.refuse(invalid_utf8(error)))
+        text::utf8(field).map_err(|error| self.refuse(invalid_utf8(error)))
     }
 }
 

@@ -29,6 +29,15 @@ pub(crate) fn may_have_null_or_wildcard(bytes: &[u8]) -> bool {
     any(bytes, like_null_or_wildcard)
 }
 
+/// The string that these bytes are. Nearly all are ASCII, which is quicker to see than UTF-8.
+#[inline(always)]
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, core::str::Utf8Error> {
+    match ascii::AsciiStr::from_ascii(bytes) {
+        Ok(string) => Ok(string.as_str()),
+        Err(_) => core::str::from_utf8(bytes),
+    }
+}
+
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 

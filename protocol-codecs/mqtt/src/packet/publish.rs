@@ -76,7 +76,7 @@ impl<'a> Publish<'a> {
         let (topic, rest) = packet.split_at_checked(usize::from(u16::from_be_bytes(len)))?;
         // What follows uses this string rather than the bytes: copied later, in one piece, it would have to
         // wait for both halves of it to arrive in memory.
-        let topic = core::str::from_utf8(topic).ok()?;
+        let topic = text::utf8(topic).ok()?;
         if topic.is_empty() || text::may_have_null_or_wildcard(topic.as_bytes()) {
             return None;
         }
