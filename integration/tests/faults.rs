@@ -211,6 +211,27 @@ fn a_subscriber_that_stops_reading_does_not_grow_envoys_memory() {
 }
 
 #[test]
+fn a_client_that_never_reads_is_closed_whoever_fills_its_buffer() {
+    let timeout = |config: Config| {
+        let short = "per_connection_buffer_high_watermark_timeout: 2s";
+        config.replace("per_connection_buffer_high_watermark_timeout: 300s", short).unwrap()
+    };
+    // The filter, with its own acknowledgements of messages that go nowhere.
+    let refusing = "max_buffered_size: 65536
+                rules: [{packets: [publish], carry: check, verdict_cache: 60s}]";
+    let config = bridge_config().unwrap().replace("max_buffered_size: 65536", refusing).unwrap();
+    let mut setup = Setup::start(timeout(config)).unwrap();
+    let mut client =
+        Client::session(setup.mqtt().unwrap(), &Connect::new(Version::V5, "deaf")).unwrap();
+    let flood = publish(Version::V5, "t", b"", 1, 1).repeat(100_000);
+    let start = Instant::now();
+    while client.send(&flood).is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(60), "still open");
+    }
+    setup.expect_healthy().unwrap();
+}
+
+#[test]
 fn a_broker_that_stops_reading_does_not_grow_envoys_memory() {
     let (resume, resumed) = std::sync::mpsc::channel::<()>();
     let resumed = std::sync::Mutex::new(resumed);
