@@ -46,7 +46,7 @@ envoy: ## the pinned Envoy; the last line printed is its path
 certs: ## a development CA with server and client certificates in .build/certs
 	@scripts/dev-certs
 
-bench-mqtt: wasm ## direct, tcp_proxy, HAProxy, observe and bridge side by side; also writes .build/bench/mqtt.json
+bench-mqtt: wasm ## direct, tcp_proxy, HAProxy, observe and bridge side by side, and what rules cost; also writes .build/bench/mqtt.json
 	@scripts/deps bench
 	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-mqtt && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-mqtt $(BENCH_ARGS)
