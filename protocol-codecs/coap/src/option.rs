@@ -184,7 +184,8 @@ impl Definition {
 
     #[inline(always)]
     const fn allows(self, len: usize, repeated: bool) -> bool {
-        self.allows_len(len) && (self.repeatable || !repeated)
+        // One branch instead of two.
+        self.allows_len(len) & (self.repeatable | !repeated)
     }
 }
 
@@ -405,7 +406,7 @@ pub(crate) fn read(bytes: &[u8], scope: Scope) -> Result<(Options<'_>, &[u8]), D
                     sound = false;
                 } else if definition.format >= Format::String {
                     if number == u32::from(OptionNumber::URI_HOST.0) {
-                        if !value.is_ascii() {
+                        if !is_ascii(value) {
                             check_utf8(number, value)?;
                         }
                     } else {
@@ -440,16 +441,24 @@ pub(crate) fn read(bytes: &[u8], scope: Scope) -> Result<(Options<'_>, &[u8]), D
     Ok((Options { bytes, list: &[], scope, sound }, payload))
 }
 
-/// As `is_ascii` of the standard library, which goes byte by byte where there are no vectors.
+/// As `is_ascii` of the standard library, which is slower for as few bytes as there are here. Words may
+/// overlap.
 #[inline(always)]
 fn is_ascii(bytes: &[u8]) -> bool {
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    let mut seen = chunks.iter().fold(0, |seen, chunk| seen | u64::from_le_bytes(*chunk));
-    if let Some(last) = bytes.last_chunk::<8>() {
-        seen |= u64::from_le_bytes(*last);
+    let fold_16 = |bytes: &[u8; 16]| {
+        let words = u128::from_le_bytes(*bytes);
+        words as u64 | (words >> 64) as u64
+    };
+    let seen = if let Some(last) = bytes.last_chunk() {
+        let (chunks, _) = bytes.as_chunks();
+        chunks.iter().fold(fold_16(last), |seen, chunk| seen | fold_16(chunk))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        u64::from_le_bytes(*first) | u64::from_le_bytes(*last)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        u64::from(u32::from_le_bytes(*first) | u32::from_le_bytes(*last))
     } else {
-        seen |= rest.iter().fold(0, |seen, byte| seen | u64::from(*byte));
-    }
+        bytes.iter().fold(0, |seen, &byte| seen | u64::from(byte))
+    };
     seen & 0x8080_8080_8080_8080 == 0
 }
 
@@ -649,6 +658,9 @@ const fn nibble(number: u32) -> (u8, usize) {
 pub(crate) fn write_header(delta: u32, len: usize, writer: &mut Writer<'_>) -> Result<(), Overrun> {
     // Measured before: fits.
     let len = len as u32;
+    if delta < 13 && len < 13 {
+        return writer.u8((delta << 4 | len) as u8);
+    }
     let ((high, _), (low, _)) = (nibble(delta), nibble(len));
     writer.u8(high << 4 | low)?;
     for (number, nibble) in [(delta, high), (len, low)] {
@@ -684,22 +696,21 @@ fn measure(list: &[CoapOption<'_>], scope: Scope) -> Result<usize, EncodeError> 
         let len = value.encoded_len();
         let definition = scope.definition(u32::from(number.0));
         let repeated = delta == 0 && index != 0;
+        let format = definition.format;
         let fits = definition.allows(len, repeated)
             && match value {
                 OptionValue::String(text) => {
-                    definition.format == Format::String
-                        || definition.format == Format::Segment && !is_dot_segment(text.0)
+                    format >= Format::String
+                        && !(format == Format::Segment && is_dot_segment(text.0))
                 }
-                OptionValue::Uint(value) => match definition.format {
-                    Format::Uint => true,
-                    format @ (Format::HopLimit | Format::Block) => {
+                OptionValue::Uint(value) => {
+                    if matches!(format, Format::HopLimit | Format::Block) {
                         scope.check_uint(u32::from(number.0), format, value)?;
-                        true
                     }
-                    _ => false,
-                },
-                OptionValue::Opaque(_) => definition.format == Format::Opaque,
-                OptionValue::Empty => definition.format == Format::Empty,
+                    matches!(format, Format::Uint | Format::HopLimit | Format::Block)
+                }
+                OptionValue::Opaque(_) => format == Format::Opaque,
+                OptionValue::Empty => format == Format::Empty,
             };
         if !fits || len > write::MAX_OPTION_LEN {
             misfit(number, value, repeated, scope)?;
@@ -752,13 +763,18 @@ fn careful(number: OptionNumber, value: &[u8], repeated: bool, scope: Scope) -> 
     in_format(definition.format, value)
 }
 
+/// A chain of branches, the most frequent format first: they are easier to foresee than the jump by number
+/// that a `match` becomes.
 #[inline(always)]
 fn in_format(format: Format, value: &[u8]) -> OptionValue<'_> {
-    match format {
-        Format::Opaque => OptionValue::Opaque(value),
-        Format::Empty => OptionValue::Empty,
-        Format::Uint | Format::HopLimit | Format::Block => OptionValue::Uint(uint(value)),
-        Format::String | Format::Segment => OptionValue::String(Utf8(value)),
+    if format >= Format::String {
+        OptionValue::String(Utf8(value))
+    } else if format >= Format::Uint {
+        OptionValue::Uint(uint(value))
+    } else if format == Format::Opaque {
+        OptionValue::Opaque(value)
+    } else {
+        OptionValue::Empty
     }
 }
 

@@ -81,7 +81,7 @@ fn what_the_peers_said() {
     let blocks: Vec<u32> =
         with(Code::PUT).filter_map(|put| Some(put.options.block1()?.num)).collect();
     assert_eq!(blocks, [0, 1, 2, 3, 4]);
-    let put = with(Code::PUT).last().unwrap();
+    let put = with(Code::PUT).next_back().unwrap();
     assert!(put.options.uri_path().eq(["dyn amic", "resé"]));
     assert!(put.options.uri_query().eq(["x=1", "y=a&b"]));
     assert_eq!(put.options.size1(), Some(320));
