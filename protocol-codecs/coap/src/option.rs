@@ -149,7 +149,7 @@ enum Format {
     Opaque,
     Empty,
     Uint,
-    /// A uint that is not zero in a request (RFC 8768 §3).
+    /// A uint that is not zero (RFC 8768 §3).
     HopLimit,
     /// A uint that is a [`Block`] (RFC 7959 §2.2).
     Block,
@@ -300,16 +300,16 @@ impl Scope {
         self.signal().map_or(of(number), |code| of_signal(code, number))
     }
 
-    /// Checks a value for what its definition alone does not say.
+    /// Checks a value for what its definition alone does not say; whether it keeps to that.
     #[inline(never)]
-    fn check_uint(self, number: u32, format: Format, value: u32) -> Result<(), DecodeError> {
-        if format == Format::HopLimit && value == 0 && self.is_request() {
-            return Err(DecodeError::HopLimitZero);
+    fn check_uint(self, number: u32, format: Format, value: u32) -> Result<bool, DecodeError> {
+        if format == Format::HopLimit && value == 0 {
+            return if self.is_request() { Err(DecodeError::HopLimitZero) } else { Ok(false) };
         }
         if format == Format::Block && value & 7 == 7 && self.is_udp() {
             return Err(DecodeError::ReservedBlockSize(OptionNumber(number as u16)));
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -420,7 +420,7 @@ pub(crate) fn read(bytes: &[u8], scope: Scope) -> Result<(Options<'_>, &[u8]), D
                         }
                     }
                 } else if definition.format >= Format::HopLimit {
-                    scope.check_uint(number, definition.format, uint(value))?;
+                    sound &= scope.check_uint(number, definition.format, uint(value))?;
                 }
                 rest = next;
             }
@@ -733,7 +733,13 @@ fn misfit(
     if value.encoded_len() > write::MAX_OPTION_LEN {
         return Err(EncodeError::OptionTooLong { number, len: value.encoded_len() });
     }
+    let definition = scope.definition(u32::from(number.0));
     match value {
+        OptionValue::Opaque([0])
+            if definition.format == Format::HopLimit && !repeated && scope.is_request() =>
+        {
+            Err(DecodeError::HopLimitZero.into())
+        }
         OptionValue::Opaque(bytes)
             if !number.is_critical() && careful(number, bytes, repeated, scope) == value =>
         {
@@ -742,7 +748,7 @@ fn misfit(
         OptionValue::String(Utf8(bytes))
             if number.is_critical()
                 && is_dot_segment(bytes)
-                && scope.definition(u32::from(number.0)).format == Format::Segment =>
+                && definition.format == Format::Segment =>
         {
             Err(DecodeError::DotSegment(number).into())
         }
@@ -757,6 +763,7 @@ fn careful(number: OptionNumber, value: &[u8], repeated: bool, scope: Scope) -> 
     if !definition.allows(value.len(), repeated)
         || definition.format >= Format::String && core::str::from_utf8(value).is_err()
         || definition.format == Format::Segment && is_dot_segment(value)
+        || definition.format == Format::HopLimit && uint(value) == 0
     {
         return OptionValue::Opaque(value);
     }

@@ -205,7 +205,8 @@ fn bert_is_for_tcp_and_hop_limits_are_for_requests() {
         Message { options: message.options, code: Code::GET, ..Message::empty(Confirmable, 1) };
     assert_eq!(udp.encoded_len(), Err(EncodeError::Refused(ReservedBlockSize(N::BLOCK2))));
     let response = decode(b"\x60\x45\x00\x00\xd1\x03\x00").unwrap();
-    assert_eq!(response.options.hop_limit(), Some(0));
+    assert_eq!(response.options.get(N::HOP_LIMIT), Some(OptionValue::Opaque(&[0])));
+    assert_eq!(response.options.hop_limit(), None);
     let request = Message { message_type: Confirmable, code: Code::GET, ..response };
     assert_eq!(request.encoded_len(), Err(EncodeError::Refused(HopLimitZero)));
 }
@@ -242,6 +243,7 @@ fn what_would_be_refused_is_not_encoded() {
             vec![option(N::MAX_AGE, OptionValue::Opaque(b"0"))],
             EncodeError::OptionFormat(N::MAX_AGE),
         ),
+        (vec![option(N::HOP_LIMIT, OptionValue::Opaque(&[0]))], EncodeError::Refused(HopLimitZero)),
         (vec![option(N::MAX_AGE, 1.into()); 2], EncodeError::OptionFormat(N::MAX_AGE)),
         (vec![option(N::BLOCK1, (1 << 24).into())], EncodeError::OptionFormat(N::BLOCK1)),
         (vec![option(N::BLOCK1, 7.into())], EncodeError::Refused(ReservedBlockSize(N::BLOCK1))),
