@@ -77,8 +77,7 @@ pub struct Message<'a> {
 /// Whatever the message alone shows to be a message format error, and what makes it necessary to reject it
 /// whoever receives it. [`header`] and [`DecodeError::answer`] say how. Unknown critical options are up to
 /// the caller, who knows more of them.
-// Inlined, so that a message that is looked at where it is decoded need not go through memory; in wasm that is a
-// quarter of the time.
+// Inlined, so that a message that is looked at where it is decoded need not go through memory.
 #[inline(always)]
 pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError> {
     let Header { message_type, token_len, code, message_id } = header(datagram)?;

@@ -1,4 +1,4 @@
-//! Messages that the standards show, byte for byte, in both directions.
+//! Messages after the examples of the standards, byte for byte, in both directions.
 
 #![allow(
     clippy::unwrap_used,
@@ -63,7 +63,7 @@ fn both_ways_tcp<'a>(
     decoded.complete().unwrap()
 }
 
-/// RFC 7252 figures 16 to 22.
+/// After RFC 7252 appendix A.
 #[test]
 fn rfc_7252_appendix_a() {
     let path = [option(N::URI_PATH, "temperature")];
@@ -92,7 +92,7 @@ fn rfc_7252_appendix_a() {
     both_ways(content, NonConfirmable, Code::CONTENT, 0xad7c, b"\x75", &[], b"22.3 C");
 }
 
-/// RFC 7641 figure 2 and appendix A.1.
+/// After the examples of RFC 7641.
 #[test]
 fn rfc_7641() {
     let register = b"\x41\x01\x16\x33\x4a\x60\x5btemperature";
@@ -113,7 +113,7 @@ fn rfc_7641() {
     assert_eq!((message.options.observe(), message.options.max_age()), (Some(44), Some(15)));
 }
 
-/// RFC 7959 figures 2, 7 and 8.
+/// After the examples of RFC 7959 §3.
 #[test]
 fn rfc_7959() {
     let block = |num, more, szx| Block { num, more, szx };
@@ -142,7 +142,7 @@ fn rfc_7959() {
     both_ways(next, Acknowledgement, Code::CONTINUE, 0x1234, b"", &options, b"");
 }
 
-/// The first messages of RFC 9177 §10.1.1 and §10.2.1.
+/// After the examples of RFC 9177 §10.
 #[test]
 fn rfc_9177() {
     let options = [
@@ -217,7 +217,7 @@ fn every_option_keeps_its_value() {
     assert_eq!(options.get(N::BLOCK1), None);
 }
 
-/// RFC 8323 figure 8, and each length of its length field.
+/// The shortest message, and each length of the length field (RFC 8323 §3.2).
 #[test]
 fn rfc_8323_messages() {
     both_ways_tcp(b"\x01\x43\x7f", Code::VALID, b"\x7f", &[], b"");
@@ -236,7 +236,7 @@ fn rfc_8323_messages() {
     }
 }
 
-/// RFC 8323 §5 and figures 14 to 16.
+/// The signaling messages of RFC 8323 §5.
 #[test]
 fn rfc_8323_signaling() {
     let options = [
