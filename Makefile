@@ -5,7 +5,10 @@
 FILTERS := mqtt
 
 # What runs as wasm in the tests too: crates that need no host.
-WASM_TESTED := codec-mqtt bridge filter-config filter-mqtt websocket
+WASM_TESTED := codec-mqtt codec-coap codec-capsule bridge filter-config filter-mqtt websocket
+
+# What is measured beside other crates.
+BENCHED_CODECS := mqtt coap
 
 # The integration tests start an Envoy and brokers each: more of them at once than this only makes them slow.
 TEST_THREADS ?= 2
@@ -51,9 +54,11 @@ bench-mqtt: wasm ## direct, tcp_proxy, HAProxy, observe and bridge side by side,
 	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-mqtt && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-mqtt $(BENCH_ARGS)
 
-bench-codecs: ## the codec beside other crates, native and in wasm (V8)
+bench-codecs: ## the codecs beside other crates, native and in wasm (V8)
 	@scripts/deps test
-	@environment=$$(scripts/wasm-target) && eval "$$environment" && protocol-codecs/mqtt/bench/run $(BENCH_ARGS)
+	@environment=$$(scripts/wasm-target) && eval "$$environment" && for codec in $(BENCHED_CODECS); do \
+	  echo "$$codec" && protocol-codecs/bench/run $$codec $(BENCH_ARGS) || exit; \
+	done
 
 reference: ## docs/reference, from the types that read the configuration
 	@$(CARGO) run --quiet -p reference

@@ -1,1 +1,1 @@
-//! The benchmark is in `benches/compare.rs`; `./run` runs it natively and as wasm.
+//! The benchmark is in `benches/compare.rs`; `../../bench/run` runs it natively and as wasm.
