@@ -265,6 +265,20 @@ mod tests {
     }
 
     #[test]
+    fn the_protobuf_format_has_the_fields_of_its_schema() {
+        // By hand from `cloudevents.proto` 1.0.2: field number and wire type, length, content.
+        let mut expected =
+            b"\x0a\x011\x12\x0dmqtt://mqtt/c\x1a\x031.0\x22\x0cmqtt.publish".to_vec();
+        expected.extend(b"\x2a\x1d\x0a\x0fdatacontenttype\x12\x0a\x1a\x08text/xml");
+        expected.extend(b"\x2a\x13\x0a\x07subject\x12\x08\x1a\x06a/\xc3\xbc \"");
+        let properties = [Property::ContentType("text/xml")];
+        let text = [&expected[..], b"\x3a\x04<a/>"].concat();
+        assert_eq!(event(&properties).protobuf(b"<a/>"), text);
+        let binary = [&expected[..], b"\x32\x01\xff"].concat();
+        assert_eq!(event(&properties).protobuf(b"\xff"), binary);
+    }
+
+    #[test]
     fn a_message_that_is_an_event_keeps_its_attributes() {
         let properties = [
             Property::UserProperty("specversion", "1.0"),
