@@ -8,6 +8,7 @@ use filter_config::{Mistake, Mistakes, Seconds, Whole};
 use serde::Deserialize;
 
 use crate::limits::{RateLimit, RateLimitConfig};
+use crate::packets::Bounds;
 use crate::prefix::Template;
 use crate::rules::{PacketKind, Rule, RuleConfig};
 
@@ -367,6 +368,11 @@ impl Settings {
             websocket: config.websocket,
             clusters,
         }
+    }
+
+    /// The limits on every packet of a client after CONNECT.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds { max_packet_size: self.max_packet_size, max_buffered_size: self.max_buffered_size }
     }
 
     /// Whether a limit needs each message to be looked at, besides the rate limits.

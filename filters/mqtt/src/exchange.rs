@@ -1,6 +1,5 @@
 //! A message taken as a request of its own.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use bridge::{HeaderMap, StatusCode};
@@ -73,14 +72,13 @@ impl Reply {
         if let Some(content_type) = &self.content_type {
             properties.push(Property::ContentType(content_type));
         }
-        // At QoS 0 it needs no packet identifier, and so cannot collide with one of the broker's.
-        let packet_id: Option<NonZeroU16> = None;
         let publish = Publish {
             dup: false,
             qos: QoS::AtMostOnce,
             retain: false,
             topic: &self.topic,
-            packet_id,
+            // At QoS 0 there is none, and so it cannot collide with one of the broker's.
+            packet_id: None,
             properties: Properties::from(&*properties),
             payload: &self.content,
         };

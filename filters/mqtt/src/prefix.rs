@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use codec_mqtt::Version;
 use codec_mqtt::topic::TopicFilter;
+use codec_mqtt::{Properties, Property, Version};
 use filter_config::{Mistake, Mistakes};
 
 /// A prefix as configured: text with `{username}` and `{client_id}` in it.
@@ -110,6 +110,17 @@ impl Prefix {
     pub(crate) fn strip<'a>(&self, topic: &'a str) -> Option<&'a str> {
         topic.strip_prefix(&self.0).filter(|rest| self.0.is_empty() || !rest.is_empty())
     }
+}
+
+/// A message's properties with this Response Topic in place of their own, if there is one.
+pub(crate) fn with_response_topic<'a>(
+    properties: Properties<'a>,
+    topic: Option<&'a str>,
+) -> impl Iterator<Item = Property<'a>> {
+    properties.iter().map(move |property| match (property, topic) {
+        (Property::ResponseTopic(_), Some(topic)) => Property::ResponseTopic(topic),
+        _ => property,
+    })
 }
 
 #[cfg(test)]

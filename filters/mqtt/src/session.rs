@@ -9,7 +9,7 @@ use bridge::{
 };
 use codec_mqtt::{
     Connect, ConnectReturnCode, DecodeError, Decoded, Disconnect, Frame, Packet, PacketType,
-    Properties, Property, PropertyId, ReasonCode, Version, Will, decode, decode_connect, frame,
+    Properties, PropertyId, ReasonCode, Version, Will, decode, decode_connect, frame,
 };
 
 use crate::Common;
@@ -18,8 +18,8 @@ use crate::http::{self, Refusal};
 use crate::limits::Per;
 use crate::message::{About, Identity, Verdict};
 use crate::messages::{Advance, Cx, Messages, Owner};
-use crate::packets::{Bounds, Fault, Run, Then, encoded, validate};
-use crate::prefix::Prefix;
+use crate::packets::{Fault, Run, Then, encoded, validate};
+use crate::prefix::{Prefix, with_response_topic};
 use crate::qos2::Qos2;
 use crate::rules::{Carry, PacketKind};
 use crate::to_client::{Need, Step, ToClient};
@@ -359,15 +359,15 @@ impl Session {
             if input.is_empty() {
                 return Want::More;
             }
-            let bounds = Bounds {
-                max_packet_size: settings.max_packet_size,
-                max_buffered_size: settings.max_buffered_size,
-            };
-            let Run { octets, then } =
-                validate(input.as_slice(), carried.client.version, bounds, |frame, _| {
+            let Run { octets, then } = validate(
+                input.as_slice(),
+                carried.client.version,
+                settings.bounds(),
+                |frame, _| {
                     stats.packet(Direction::FromClient, frame.packet_type, frame.flags);
                     Then::More
-                });
+                },
+            );
             carried.validated = octets;
             carried.then = then;
             if octets == 0 && then == Then::More {
@@ -474,7 +474,9 @@ impl Session {
                     link.reply(octets);
                 }
                 Some(Step::Packet(frame, octets)) => {
-                    carried.notice(link, &octets, &common);
+                    if matches!(frame.packet_type, PacketType::CONNACK | PacketType::DISCONNECT) {
+                        carried.notice(link, &octets, &common);
+                    }
                     let octets = match carried.split(link, &common) {
                         None => Some(octets),
                         Some((mut cx, messages)) => {
@@ -500,13 +502,13 @@ impl Session {
     fn on_other_stream(
         &mut self,
         link: &mut Link,
-        deal: impl FnOnce(&mut Messages, &mut Cx<'_>) -> Result<bool, Fault>,
+        deal: impl FnOnce(&mut Messages, &mut Cx<'_>) -> Result<(), Fault>,
     ) {
         let common = Rc::clone(&self.common);
         let Phase::Carried(carried) = &mut self.phase else { return };
         let Some((mut cx, messages)) = carried.split(link, &common) else { return };
         match deal(messages, &mut cx) {
-            Ok(_) => self.deliver(link),
+            Ok(()) => self.deliver(link),
             Err(fault) => self.fail(link, fault),
         }
     }
@@ -778,15 +780,9 @@ fn rewritten(connect: &Connect<'_>, prefix: &Prefix, looks_at_deliveries: bool) 
         let response_topic = will.properties.response_topic();
         (prefix.add(will.topic), response_topic.map(|topic| prefix.add(topic)))
     });
-    let will_properties: Vec<_> = connect
-        .will
-        .iter()
-        .flat_map(|will| will.properties.iter())
-        .map(|property| match (&property, &topics) {
-            (Property::ResponseTopic(_), Some((_, Some(topic)))) => Property::ResponseTopic(topic),
-            _ => property,
-        })
-        .collect();
+    let response_topic = topics.as_ref().and_then(|(_, topic)| topic.as_deref());
+    let will_properties = connect.will.as_ref().map_or(Properties::EMPTY, |will| will.properties);
+    let will_properties: Vec<_> = with_response_topic(will_properties, response_topic).collect();
     let will = connect.will.as_ref().zip(topics.as_ref()).map(|(will, (topic, _))| Will {
         topic,
         properties: Properties::from(&*will_properties),

@@ -10,6 +10,7 @@ use codec_mqtt::{
 };
 
 use crate::check::Check;
+use crate::message::Verdict;
 use crate::packets::encoded;
 use crate::prefix::Prefix;
 
@@ -39,6 +40,15 @@ pub(crate) struct Decided {
     pub(crate) to_broker: Option<Bytes>,
     /// The client's SUBACK, with gaps for the broker's codes; none if the broker's is the client's.
     pub(crate) codes: Option<Vec<Option<ReasonCode>>>,
+}
+
+impl From<Verdict> for Place {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Allowed => Self::Allowed,
+            _ => Self::Refused(verdict.suback()),
+        }
+    }
 }
 
 impl Place {

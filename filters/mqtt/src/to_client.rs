@@ -1,5 +1,7 @@
 //! The broker's octets on their way to the client, and the filter's own packets between them.
 
+use std::collections::VecDeque;
+
 use bridge::{Bytes, Link};
 use codec_mqtt::{
     DecodeError, Decoded, Frame, MAX_PACKET_SIZE, Version, decode_publish_header, frame,
@@ -32,6 +34,8 @@ pub(crate) enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct ToClient {
     octets: Bytes,
+    /// What came behind them. While a verdict is awaited that can be much.
+    later: VecDeque<Bytes>,
     /// Octets of the packet in front that are still to come or to be taken.
     rest: u64,
     /// They do not go to the client.
@@ -46,12 +50,7 @@ pub(crate) struct ToClient {
 impl ToClient {
     /// More octets arrived.
     pub(crate) fn push(&mut self, more: Bytes) {
-        if self.octets.is_empty() {
-            self.octets = more;
-        } else {
-            // The beginning of a packet that was not complete: it is short.
-            self.octets = [&self.octets[..], &more[..]].concat().into();
-        }
+        self.later.push_back(more);
     }
 
     /// Whether the client has whole packets only, so that another one can follow.
@@ -101,6 +100,28 @@ impl ToClient {
         most: usize,
         mut need: impl FnMut(&Frame) -> Need,
     ) -> Option<Step> {
+        loop {
+            let step = self.step(version, most, &mut need);
+            if step.is_some() || self.broken {
+                return step;
+            }
+            let more = self.later.pop_front()?;
+            self.octets = if self.octets.is_empty() {
+                more
+            } else {
+                // The beginning of a packet that is not complete.
+                [&self.octets[..], &more[..]].concat().into()
+            };
+        }
+    }
+
+    /// The next step in what is at hand.
+    fn step(
+        &mut self,
+        version: Version,
+        most: usize,
+        need: &mut impl FnMut(&Frame) -> Need,
+    ) -> Option<Step> {
         let mut passed = 0;
         let step = loop {
             let ahead = self.octets.get(passed..).unwrap_or_default();
@@ -122,7 +143,7 @@ impl ToClient {
                 }
                 continue;
             }
-            let (frame, needed) = match measure(ahead, version, most, &mut need) {
+            let (frame, needed) = match measure(ahead, version, most, need) {
                 Ok(Some((frame, 0))) => {
                     self.rest = frame.len() as u64;
                     continue;

@@ -12,13 +12,13 @@ use crate::packets::Fault;
 use crate::subscribe::Place;
 
 impl Messages {
-    /// A response arrived. Returns false if its stream is not one of these.
+    /// A response arrived.
     pub(crate) fn handle_response(
         &mut self,
         cx: &mut Cx<'_>,
         stream: StreamId,
         response: &Response<()>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<(), Fault> {
         let status = response.status();
         if let Some(exchange) = self.exchanges.get_mut(&stream) {
             exchange.status = Some(status);
@@ -29,7 +29,7 @@ impl Messages {
             } else {
                 self.settle(cx, stream, Some(status))?;
             }
-            return Ok(true);
+            return Ok(());
         }
         self.decide(cx, stream, Verdict::from_status(status))
     }
@@ -41,13 +41,13 @@ impl Messages {
         }
     }
 
-    /// A response ended, or there will be none. Returns false if its stream is not one of these.
+    /// A response ended, or there will be none.
     pub(crate) fn handle_ended(
         &mut self,
         cx: &mut Cx<'_>,
         stream: StreamId,
         how: Ended,
-    ) -> Result<bool, Fault> {
+    ) -> Result<(), Fault> {
         // Nothing more can be sent on it.
         match self.passing {
             Passing::ToExchange(to, left) if to == stream => self.passing = Passing::Discard(left),
@@ -56,16 +56,14 @@ impl Messages {
         }
         // The next filter may end the stream before it has all of the content.
         cx.link.finish(stream);
-        let known = if let Some(exchange) = self.exchanges.get(&stream) {
+        if let Some(exchange) = self.exchanges.get(&stream) {
             let status = exchange.status.filter(|_| how == Ended::Complete);
             self.settle(cx, stream, status)?;
-            true
         } else {
-            self.decide(cx, stream, Verdict::Failed)?
-        };
+            self.decide(cx, stream, Verdict::Failed)?;
+        }
         // There is room for one more stream.
-        self.pump(cx)?;
-        Ok(known)
+        self.pump(cx)
     }
 
     /// An exchange came to its end.
@@ -91,17 +89,11 @@ impl Messages {
     }
 
     /// A check was answered.
-    fn decide(
-        &mut self,
-        cx: &mut Cx<'_>,
-        stream: StreamId,
-        verdict: Verdict,
-    ) -> Result<bool, Fault> {
+    fn decide(&mut self, cx: &mut Cx<'_>, stream: StreamId, verdict: Verdict) -> Result<(), Fault> {
         let now = cx.link.now();
-        let Some(check) = self.check(stream) else { return Ok(false) };
-        if check.verdict.is_some() {
-            return Ok(true);
-        }
+        let Some(check) = self.check(stream).filter(|check| check.verdict.is_none()) else {
+            return Ok(());
+        };
         check.verdict = Some(verdict);
         let (kind, asked, cache) = (check.kind, check.asked, check.cache);
         let key = std::mem::take(&mut check.key);
@@ -110,8 +102,7 @@ impl Messages {
         if !key.is_empty() {
             self.verdicts.put(&key, verdict, now + cache);
         }
-        self.pump(cx)?;
-        Ok(true)
+        self.pump(cx)
     }
 
     fn check(&mut self, stream: StreamId) -> Option<&mut Check> {

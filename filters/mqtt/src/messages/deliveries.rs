@@ -12,6 +12,7 @@ use super::{Cx, Delivery, Messages, UNAVAILABLE, about, encoded_header, first_ma
 use crate::check::Check;
 use crate::message::Verdict;
 use crate::packets::{Fault, encoded};
+use crate::prefix::with_response_topic;
 use crate::rules::{Carry, PacketKind};
 use crate::subscribe;
 use crate::to_client::Need;
@@ -228,16 +229,9 @@ impl Messages {
             return Ok(Some(octets));
         };
         let topic = self.prefix.strip(header.topic).unwrap_or(header.topic);
-        let properties: Vec<_> = header
-            .properties
-            .iter()
-            .map(|property| match property {
-                Property::ResponseTopic(topic) => {
-                    Property::ResponseTopic(self.prefix.strip(topic).unwrap_or(topic))
-                }
-                other => other,
-            })
-            .collect();
+        let response_topic = header.properties.response_topic();
+        let response_topic = response_topic.and_then(|topic| self.prefix.strip(topic));
+        let properties: Vec<_> = with_response_topic(header.properties, response_topic).collect();
         let properties = Properties::from(&*properties);
         let header = PublishHeader { topic, properties, ..header };
         Ok(encoded_header(&header, cx.version()).map(Bytes::from))

@@ -23,7 +23,7 @@ use crate::config::Settings;
 use crate::exchange::Exchange;
 use crate::limits::{self, Charge};
 use crate::message::{About, Identity, Verdict};
-use crate::packets::{Bounds, Fault, Item, Run, Then, encoded, validate};
+use crate::packets::{Fault, Item, Run, Then, encoded, validate};
 use crate::prefix::Prefix;
 use crate::qos2::Qos2;
 use crate::rules::{Carry, PacketKind, Rule};
@@ -170,8 +170,8 @@ pub(crate) struct Owner<'a> {
 }
 
 impl Messages {
-    /// The messages of a client; none if nothing looks at them one by one. `connect` are the octets
-    /// of its CONNECT, as the broker gets them.
+    /// The messages of a client; none if nothing looks at them one by one. `session` is the request
+    /// that its session was opened with.
     pub(crate) fn new(
         settings: &Settings,
         owner: &Owner<'_>,
@@ -227,7 +227,7 @@ impl Messages {
         !self.delivery_rules.is_empty() || !self.prefix.is_empty()
     }
 
-    /// Sends CONNECT before anything else.
+    /// Sends CONNECT, as the broker gets it, before anything else.
     pub(crate) fn connect(&mut self, octets: Bytes) {
         self.push(Entry::Ready(octets));
     }
@@ -300,10 +300,7 @@ impl Messages {
                     _ => return Advance::Want(Want::Room),
                 }
             }
-            let bounds = Bounds {
-                max_packet_size: cx.settings.max_packet_size,
-                max_buffered_size: cx.settings.max_buffered_size,
-            };
+            let bounds = cx.settings.bounds();
             let version = cx.version();
             let judge = |frame, item: Item<'_>| self.judge(cx, frame, item);
             let Run { octets: run, then } = validate(octets, version, bounds, judge);
@@ -472,7 +469,7 @@ impl Messages {
         if !pass {
             return Then::Packet;
         }
-        cx.stats.packet(Direction::FromClient, frame.packet_type, frame.flags);
+        consume(cx, frame);
         Then::More
     }
 
@@ -484,6 +481,7 @@ impl Messages {
         {
             return Then::Packet;
         }
+        let mut cached = false;
         if let Some((index, rule)) = self.rule_for(cx.settings, header.topic, header) {
             match rule.carry {
                 Carry::Flow => {}
@@ -497,7 +495,7 @@ impl Messages {
                     if self.verdicts.get(&self.key, cx.link.now()) != Some(Verdict::Allowed) {
                         return Then::Packet;
                     }
-                    cx.stats.verdict(PacketKind::Publish, Verdict::Allowed, true);
+                    cached = true;
                 }
             }
         }
@@ -508,12 +506,11 @@ impl Messages {
                 Charge::Exceeded(_) => return Then::Packet,
             }
         }
-        if let Some(id) = header.packet_id
-            && self.in_flight_most.is_some()
-        {
-            self.in_flight.insert(id);
+        if cached {
+            cx.stats.verdict(PacketKind::Publish, Verdict::Allowed, true);
         }
-        cx.stats.packet(Direction::FromClient, frame.packet_type, frame.flags);
+        self.track(header.packet_id);
+        consume(cx, frame);
         Then::More
     }
 
@@ -526,6 +523,15 @@ impl Messages {
         self.in_flight_most.is_some_and(|most| {
             self.in_flight.len() >= usize::from(most) && !self.in_flight.contains(&id)
         })
+    }
+
+    /// A message with this packet identifier, if any, waits for its acknowledgement.
+    fn track(&mut self, packet_id: Option<NonZeroU16>) {
+        if let Some(id) = packet_id
+            && self.in_flight_most.is_some()
+        {
+            self.in_flight.insert(id);
+        }
     }
 
     fn charge(&mut self, cx: &Cx<'_>, frame: Frame) -> Charge {
@@ -571,8 +577,8 @@ fn first_match<'s>(
     indices: &[u16],
     matches: impl Fn(&Rule) -> bool,
 ) -> Option<(u16, &'s Rule)> {
-    let rules = indices.iter().filter_map(|&index| Some((index, settings.rule(index)?)));
-    rules.into_iter().find(|(_, rule)| matches(rule))
+    let mut rules = indices.iter().filter_map(|&index| Some((index, settings.rule(index)?)));
+    rules.find(|(_, rule)| matches(rule))
 }
 
 fn levels(topic: &str) -> usize {

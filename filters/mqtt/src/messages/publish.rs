@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 
 use bridge::{Direction, Input, OpenError, Want};
 use codec_mqtt::{
-    Decoded, Frame, Packet, PacketType, Properties, Property, PropertyId, PubAck, PubComp, PubRec,
+    Decoded, Frame, Packet, PacketType, Properties, PropertyId, PubAck, PubComp, PubRec,
     PublishHeader, QoS, ReasonCode, TopicFilters, Unsubscribe, Version, decode,
     decode_publish_header, frame,
 };
@@ -21,6 +21,7 @@ use crate::exchange::{Exchange, Reply};
 use crate::limits::{Charge, Exceeded};
 use crate::message::{NoPath, Verdict};
 use crate::packets::{Fault, Then, encoded};
+use crate::prefix::with_response_topic;
 use crate::qos2::Stage;
 use crate::rules::{Carry, CloudEvents, PacketKind, Rule};
 use crate::subscribe::Pending;
@@ -251,7 +252,7 @@ impl Messages {
             }
         };
         let publication = front.publication();
-        self.track(publication);
+        self.track(publication.packet_id);
         self.push(Entry::Publish { octets, publication, check });
         Ok(Handled::Done)
     }
@@ -313,7 +314,7 @@ impl Messages {
             stream,
             Exchange { publication, topic: topic.into(), asked, status: None, reply },
         );
-        self.track(publication);
+        self.track(publication.packet_id);
         if let (QoS::ExactlyOnce, Some(id)) = (publication.qos, publication.packet_id) {
             self.qos2.set(id, Stage::Underway);
         }
@@ -363,7 +364,7 @@ impl Messages {
         front: &Front<'_>,
     ) -> Result<Handled, Fault> {
         let rewritten = self.rewritten(cx, front)?;
-        self.track(front.publication());
+        self.track(front.header.packet_id);
         consume(cx, front.frame);
         let len = match rewritten {
             None => front.frame.len(),
@@ -391,8 +392,10 @@ impl Messages {
             return Ok(None);
         }
         let topic = self.prefix.add(topic);
-        let properties = self.prefixed(header.properties, &[PropertyId::TOPIC_ALIAS]);
-        let properties = borrowed(&properties);
+        let response_topic = header.properties.response_topic().map(|topic| self.prefix.add(topic));
+        let properties: Vec<_> = with_response_topic(header.properties, response_topic.as_deref())
+            .filter(|property| property.id() != PropertyId::TOPIC_ALIAS)
+            .collect();
         let header =
             PublishHeader { topic: &topic, properties: Properties::from(&*properties), ..*header };
         let octets = encoded_header(&header, cx.version()).ok_or(TOO_LARGE)?;
@@ -400,32 +403,8 @@ impl Messages {
         Ok(Some(octets))
     }
 
-    /// A message's properties, without some, and with the prefix before the Response Topic.
-    fn prefixed<'p>(
-        &self,
-        properties: Properties<'p>,
-        without: &[PropertyId],
-    ) -> Vec<(Property<'p>, Option<String>)> {
-        let kept = properties.iter().filter(|property| !without.contains(&property.id()));
-        kept.map(|property| match property {
-            Property::ResponseTopic(topic) if !self.prefix.is_empty() => {
-                (property, Some(self.prefix.add(topic).into_owned()))
-            }
-            other => (other, None),
-        })
-        .collect()
-    }
-
     pub(super) fn check_size(&self, size: usize) -> Result<(), Fault> {
         if size > self.broker_max_packet_size { Err(TOO_LARGE) } else { Ok(()) }
-    }
-
-    fn track(&mut self, publication: Publication) {
-        if let Some(id) = publication.packet_id
-            && self.in_flight_most.is_some()
-        {
-            self.in_flight.insert(id);
-        }
     }
 
     /// Drops the message in front.
@@ -497,12 +476,4 @@ impl Messages {
         }
         Ok(())
     }
-}
-
-fn borrowed<'a>(properties: &'a [(Property<'a>, Option<String>)]) -> Vec<Property<'a>> {
-    let own = |(property, topic): &'a (Property<'a>, Option<String>)| match topic {
-        Some(topic) => Property::ResponseTopic(topic),
-        None => *property,
-    };
-    properties.iter().map(own).collect()
 }

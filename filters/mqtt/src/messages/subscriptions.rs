@@ -49,10 +49,7 @@ impl Messages {
         if let Some(packet) = pending.packet(version) {
             for (place, subscription) in places.iter_mut().zip(packet.subscriptions.iter()) {
                 if let Place::Asked(Check { verdict: Some(verdict), .. }) = place {
-                    *place = match verdict {
-                        Verdict::Allowed => Place::Allowed,
-                        verdict => Place::Refused(verdict.suback()),
-                    };
+                    *place = Place::from(*verdict);
                 }
                 let Place::Unasked(index) = place else { continue };
                 let index = *index;
@@ -73,10 +70,7 @@ impl Messages {
                     make_key(&mut self.key, PacketKind::Subscribe, index, about, rule);
                     if let Some(verdict) = self.verdicts.get(&self.key, cx.link.now()) {
                         cx.stats.verdict(PacketKind::Subscribe, verdict, true);
-                        *place = match verdict {
-                            Verdict::Allowed => Place::Allowed,
-                            verdict => Place::Refused(verdict.suback()),
-                        };
+                        *place = Place::from(verdict);
                         continue;
                     }
                 }
@@ -88,7 +82,7 @@ impl Messages {
                     rule,
                 );
                 let Ok(request) = request else {
-                    *place = Place::Refused(Verdict::from(NoPath).suback());
+                    *place = Place::from(Verdict::from(NoPath));
                     continue;
                 };
                 let (kind, key) = (PacketKind::Subscribe, self.key.clone());
