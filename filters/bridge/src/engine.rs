@@ -45,7 +45,8 @@ pub enum Want {
 ///
 /// Every method may use the [`Link`] to send, reply and close.
 pub trait Protocol {
-    /// Consumes what it can of the native input.
+    /// Consumes what it can of the native input. Also called with no more of it than before, or none:
+    /// after [`Want::Room`], and when a stream has room again.
     fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want;
 
     /// The native peer will send no more, and all it sent was consumed, but for the beginning of
@@ -401,6 +402,7 @@ impl<P: Protocol> Bridge<P> {
                     Event::Response(id, response) => protocol.handle_response(link, id, response),
                     Event::Body(id, body) => protocol.handle_body(link, id, body),
                     Event::Ended(id, how) => protocol.handle_ended(link, id, how),
+                    // Whatever it wanted, there may be something to send that is not input.
                     Event::Writable => self.want = Want::Room,
                     Event::Lost => {
                         link.lost = true;

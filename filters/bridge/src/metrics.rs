@@ -1,4 +1,5 @@
-//! Counters and gauges that cost an addition to a number in memory.
+//! Counters and gauges that cost an addition to a number in memory, and histograms that cost one more
+//! number until they are reported.
 //!
 //! A protocol keeps handles to the ones it needs on the path of every message and looks up rare
 //! ones by their labels. Whoever runs the bridge reads the changes from time to time with
@@ -53,11 +54,11 @@ impl Metric {
     }
 }
 
-/// A handle to a histogram.
+/// A handle to a histogram. Between two reports at most 10,000 values are kept; others are not
+/// counted.
 #[derive(Debug, Clone)]
 pub struct Histogram(Metric);
 
-/// How many values of one histogram are kept until they are reported; what exceeds it is not counted.
 const MAX_VALUES: usize = 10_000;
 
 impl Histogram {

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// A place for small values that all instances of a filter in one process see.
+/// A place for small values that all instances of a filter in one process see. Keys cannot be listed
+/// or removed, so their number has to be bounded by whoever chooses them.
 pub trait Shelf: fmt::Debug {
     /// The value of a key, empty if there is none, and a number that changes with it.
     fn load(&self, key: &str) -> (Vec<u8>, u32);

@@ -74,7 +74,7 @@ impl Mistakes {
 
     /// The mistakes; none if the configuration is good.
     #[must_use]
-    pub fn list(self) -> Vec<Mistake> {
+    pub fn into_list(self) -> Vec<Mistake> {
         self.list
     }
 
@@ -276,7 +276,7 @@ mod tests {
     }
 
     fn mistakes(json: &str) -> Vec<String> {
-        read::<Config>(json.as_bytes()).1.list().iter().map(ToString::to_string).collect()
+        read::<Config>(json.as_bytes()).1.into_list().iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -318,7 +318,7 @@ mod tests {
         for index in 0..config.rules.len() {
             mistakes.push(Mistake::new(format!("rules[{index}].name"), "is silly"));
         }
-        let last: Vec<_> = mistakes.list().iter().skip(2).map(ToString::to_string).collect();
+        let last: Vec<_> = mistakes.into_list().iter().skip(2).map(ToString::to_string).collect();
         assert_eq!(last, ["rules[1].name: is silly", "rules[3].name: is silly"]);
     }
 

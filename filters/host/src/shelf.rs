@@ -5,6 +5,9 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::Status;
 
 /// Proxy-wasm's shared data: all virtual machines with the same `vm_id`, on all workers.
+///
+/// It has no way to store a key only if nobody else has: of two workers that store the first value of
+/// a key at the same moment, one is lost. From then on [`Shelf::store`] does what it promises.
 #[derive(Debug)]
 pub struct SharedData;
 

@@ -244,7 +244,7 @@ impl Settings {
     pub(crate) fn read(json: &[u8]) -> Result<Self, Vec<Mistake>> {
         let (config, mut mistakes) = filter_config::read::<Config>(json);
         let settings = Self::compile(config, &mut mistakes);
-        if mistakes.is_empty() { Ok(settings) } else { Err(mistakes.list()) }
+        if mistakes.is_empty() { Ok(settings) } else { Err(mistakes.into_list()) }
     }
 
     fn compile(config: Config, mistakes: &mut Mistakes) -> Self {

@@ -272,7 +272,7 @@ mod tests {
             format!(r#"{{"rate_limits": [{json}]}}"#).as_bytes(),
         );
         let limit = RateLimit::compile(&config.rate_limits[0], "rate_limits[0]", &mut mistakes);
-        assert_eq!(mistakes.list(), []);
+        assert_eq!(mistakes.into_list(), []);
         limit
     }
 

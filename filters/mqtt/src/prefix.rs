@@ -130,7 +130,7 @@ mod tests {
     fn template(text: &str) -> Template {
         let mut mistakes = Mistakes::default();
         let template = Template::compile(text, &mut mistakes);
-        assert_eq!(mistakes.list(), []);
+        assert_eq!(mistakes.into_list(), []);
         template
     }
 

@@ -283,7 +283,7 @@ mod tests {
         );
         let config = config.rules.into_iter().next().expect("one rule");
         let rule = Rule::compile(config, "rules[0]", &mut mistakes);
-        assert_eq!(mistakes.list(), []);
+        assert_eq!(mistakes.into_list(), []);
         rule
     }
 
