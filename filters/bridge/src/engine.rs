@@ -81,6 +81,8 @@ pub struct Link {
     closing: bool,
     now: Duration,
     deadline: Option<Duration>,
+    /// The streams opened during [`Link::capture`].
+    opened: Option<Vec<StreamId>>,
 }
 
 /// Octets for the native peer. A single piece, the usual case, is not copied.
@@ -111,6 +113,8 @@ pub struct Captured {
     pub replied: (Bytes, Vec<u8>),
     /// Whether it closed the native connection.
     pub closed: bool,
+    /// The streams it opened.
+    pub opened: Vec<StreamId>,
 }
 
 impl fmt::Debug for Link {
@@ -152,7 +156,11 @@ impl Link {
     /// # Errors
     /// [`OpenError`] says whether trying again later can help.
     pub fn open(&mut self, request: Request<()>, end_stream: bool) -> Result<StreamId, OpenError> {
-        self.http()?.open(request, end_stream)
+        let stream = self.http()?.open(request, end_stream)?;
+        if let Some(opened) = &mut self.opened {
+            opened.push(stream);
+        }
+        Ok(stream)
     }
 
     /// Sends the first `n` octets of the input on a stream, as far as there is room, and consumes
@@ -208,10 +216,21 @@ impl Link {
     pub fn capture<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> (T, Captured) {
         let replies = std::mem::take(&mut self.replies);
         let closing = std::mem::replace(&mut self.closing, false);
+        let opened = self.opened.replace(Vec::new());
         let result = call(self);
         let Replies { first, rest } = std::mem::replace(&mut self.replies, replies);
         let closed = std::mem::replace(&mut self.closing, closing);
-        (result, Captured { replied: (first, rest), closed })
+        let mine = std::mem::replace(&mut self.opened, opened).unwrap_or_default();
+        if let Some(opened) = &mut self.opened {
+            opened.extend_from_slice(&mine);
+        }
+        (result, Captured { replied: (first, rest), closed, opened: mine })
+    }
+
+    /// When [`Protocol::handle_timeout`] is to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadline
     }
 
     /// Sets when [`Protocol::handle_timeout`] is to be called, or that it is not.
@@ -273,6 +292,7 @@ impl<P: Protocol> Bridge<P> {
             closing: false,
             now,
             deadline: None,
+            opened: None,
         };
         let protocol = start(&mut link);
         Self {

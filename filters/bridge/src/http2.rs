@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
@@ -14,6 +14,7 @@ use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use http::{Request, Response};
 
 use crate::pipe::Pipe;
+use crate::woken::{Woken, waker};
 
 /// An HTTP/2 stream of one bridge (RFC 9113 §5.1.1). Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,39 +89,6 @@ pub(crate) enum Event {
     Writable,
     /// The connection to the next filter is gone; all streams have been reported as ended.
     Lost,
-}
-
-/// Streams whose state may have changed, filled by the wakers that `h2` calls.
-#[derive(Debug, Default)]
-struct Woken(Mutex<Vec<u32>>);
-
-impl Woken {
-    fn push(&self, id: u32) {
-        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ids.last() != Some(&id) {
-            ids.push(id);
-        }
-    }
-
-    fn take(&self) -> Vec<u32> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-#[derive(Debug)]
-struct StreamWaker {
-    id: u32,
-    woken: Arc<Woken>,
-}
-
-impl Wake for StreamWaker {
-    fn wake(self: Arc<Self>) {
-        self.woken.push(self.id);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.push(self.id);
-    }
 }
 
 #[derive(Debug)]
@@ -228,7 +196,7 @@ impl Http2 {
             if e.is_go_away() { OpenError::Closed } else { OpenError::InvalidRequest }
         })?;
         let id = response.stream_id().as_u32();
-        let waker = Waker::from(Arc::new(StreamWaker { id, woken: Arc::clone(&self.woken) }));
+        let waker = waker(id, &self.woken);
         let receiving = Receiving::Head(response);
         let stream = Stream {
             sending,
@@ -430,6 +398,6 @@ impl Http2 {
     }
 }
 
-fn code(error: &h2::Error) -> u32 {
+pub(crate) fn code(error: &h2::Error) -> u32 {
     error.reason().unwrap_or(Reason::INTERNAL_ERROR).into()
 }

@@ -35,7 +35,9 @@ mod input;
 pub mod metrics;
 mod observe;
 mod pipe;
+pub mod server;
 mod shelf;
+mod woken;
 
 pub use bytes::Bytes;
 pub use engine::{Bridge, Captured, Link, NextStep, Peer, Protocol, Surroundings, Want};

@@ -197,7 +197,7 @@ impl<P: Protocol> WebSocket<P> {
             return call(&mut self.inner, link);
         }
         let (result, captured) = link.capture(|link| call(&mut self.inner, link));
-        let Captured { replied: (first, rest), closed } = captured;
+        let Captured { replied: (first, rest), closed, .. } = captured;
         match &mut self.state {
             State::Open(open) => {
                 let silent = first.is_empty() && rest.is_empty();
