@@ -2,7 +2,7 @@
 # target/, all of them ignored by git.
 
 # The filters: each is a crate filter-<name>-wasm, built to dist/<name>.wasm.
-FILTERS := mqtt
+FILTERS := mqtt coap
 
 # What runs as wasm in the tests too: crates that need no host.
 WASM_TESTED := codec-mqtt codec-coap codec-capsule bridge filter-config filter-mqtt websocket

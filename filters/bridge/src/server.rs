@@ -197,7 +197,10 @@ impl Server {
     /// Gives a stream up in both directions.
     pub fn reset(&mut self, id: RequestId) {
         if let Some(mut stream) = self.streams.remove(&id.0) {
-            stream.respond.send_reset(Reason::CANCEL);
+            match &mut stream.sending {
+                Some(sending) => sending.send_reset(Reason::NO_ERROR),
+                None => stream.respond.send_reset(Reason::NO_ERROR),
+            }
         }
     }
 

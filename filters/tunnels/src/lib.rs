@@ -1,0 +1,391 @@
+//! The UDP sessions of Envoy's `udp_proxy`, tunnelled over HTTP/2, each with a protocol of its own.
+//!
+//! A `udp_proxy` with `tunneling_config` makes each of its sessions an extended CONNECT request
+//! (RFC 9298 §3.4) on one HTTP/2 connection to the internal listener that its cluster names.
+//! [`Tunnels`] is the protocol of that connection: it answers each request with 200 and carries it by a
+//! session, a [`Protocol`] whose native octets are capsules (RFC 9297 §3.2) both ways. All sessions share
+//! the one connection to the next filter, so a session costs neither a connection nor an HTTP connection
+//! manager of its own.
+//!
+//! # Ending
+//!
+//! When a session closes, its tunnel ends with END_STREAM and `udp_proxy` forgets its session. The streams
+//! it opened end with END_STREAM as well, never with RST_STREAM, of which an HTTP connection manager takes
+//! only so many; where the next filter does not end its side in answer, as with a UDP upstream, the route's
+//! `timeout` has it do so.
+//!
+//! # Bounds
+//!
+//! At most [`Settings::max_sessions`] tunnels are open on one connection; Envoy opens another connection
+//! for more. What a client sends ahead of its session is bounded by [`Settings::stream_window`]. A datagram
+//! for a client whose tunnel has no room is dropped, as UDP drops.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bridge::metrics::{Metric, Registry};
+use bridge::server::{Received, RequestId, Server, ServerLimits};
+use bridge::{
+    Bytes, Captured, Ended, HeaderMap, HeaderValue, Input, Link, Method, Peer, Protocol, Request,
+    Response, StatusCode, StreamId, Want,
+};
+use hashbrown::HashMap;
+
+/// The header that says who the client is: `udp_proxy` is told to add it.
+const CLIENT: &str = "x-forwarded-for";
+
+/// What all connections of one filter share.
+#[derive(Debug)]
+pub struct Settings {
+    /// Tunnels that may be open at once on one connection.
+    pub max_sessions: u32,
+    /// Octets of capsules a client may be ahead of its session.
+    pub stream_window: u32,
+    opened: Metric,
+    refused: Metric,
+    active: Metric,
+    dropped: Metric,
+}
+
+impl Settings {
+    /// Settings whose metrics are counted here.
+    #[must_use]
+    pub fn new(max_sessions: u32, stream_window: u32, metrics: &Registry) -> Self {
+        let opened = |result| metrics.counter("udp_sessions_total", &[("result", result)]);
+        Self {
+            max_sessions,
+            stream_window,
+            opened: opened("opened"),
+            refused: opened("refused"),
+            active: metrics.gauge("udp_sessions_active", &[]),
+            dropped: metrics.counter("udp_dropped_total", &[("reason", "no_room")]),
+        }
+    }
+}
+
+/// Whose datagrams a tunnel carries.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The client's address; the port is 0 where `udp_proxy` was not told to say it, and both are unknown
+    /// where it says nothing.
+    pub address: Option<SocketAddr>,
+    /// The header fields of the request.
+    pub headers: HeaderMap,
+}
+
+impl Client {
+    fn of(request: Request<()>) -> Self {
+        let (parts, ()) = request.into_parts();
+        let address = parts.headers.get(CLIENT).and_then(|value| value.to_str().ok());
+        // The last one is who Envoy itself saw.
+        let address = address.and_then(|value| value.rsplit(',').next()).map(str::trim);
+        let parse = |text: &str| {
+            let bare = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
+            text.parse().or_else(|_| bare()).ok()
+        };
+        Self { address: address.and_then(parse), headers: parts.headers }
+    }
+}
+
+/// Makes the session for a client.
+pub type Start<S> = dyn Fn(&mut Link, Client) -> S;
+
+/// One connection with the tunnels of many clients.
+pub struct Tunnels<S> {
+    settings: Rc<Settings>,
+    start: Rc<Start<S>>,
+    server: Server,
+    sessions: HashMap<RequestId, Session<S>>,
+    /// Which session opened a stream.
+    owners: HashMap<StreamId, RequestId>,
+    deadlines: BinaryHeap<Reverse<(Duration, RequestId)>>,
+    /// Sessions that wait for room.
+    waiting: Vec<RequestId>,
+    events: VecDeque<Received>,
+}
+
+#[derive(Debug)]
+struct Session<S> {
+    protocol: S,
+    input: Input,
+    want: Want,
+    /// The client's side of the tunnel has ended.
+    ended: bool,
+    deadline: Option<Duration>,
+    streams: Vec<StreamId>,
+}
+
+impl<S> std::fmt::Debug for Tunnels<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tunnels").field("sessions", &self.sessions.len()).finish_non_exhaustive()
+    }
+}
+
+impl<S: Protocol> Tunnels<S> {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(settings: Rc<Settings>, start: Rc<Start<S>>) -> Self {
+        let limits = ServerLimits {
+            stream_window: settings.stream_window,
+            // Each stream has its own bound; together they may all be full.
+            connection_window: (1 << 31) - 1,
+            max_header_list_size: 16 << 10,
+            max_streams: settings.max_sessions,
+        };
+        Self {
+            settings,
+            start,
+            server: Server::new(&limits),
+            sessions: HashMap::new(),
+            owners: HashMap::new(),
+            deadlines: BinaryHeap::new(),
+            waiting: Vec::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The sessions, to look at.
+    pub fn sessions(&self) -> impl Iterator<Item = &S> {
+        self.sessions.values().map(|session| &session.protocol)
+    }
+
+    /// Calls a session, and does what it said in its tunnel.
+    fn call(
+        &mut self,
+        link: &mut Link,
+        id: RequestId,
+        call: impl FnOnce(&mut S, &mut Link, &mut Input) -> Option<Want>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        link.set_deadline(session.deadline);
+        let Session { protocol, input, want, .. } = session;
+        let (wanted, captured) = link.capture(|link| call(protocol, link, input));
+        if let Some(wanted) = wanted {
+            if wanted == Want::Room && *want != Want::Room {
+                self.waiting.push(id);
+                self.server.hold(id, true);
+            } else if wanted == Want::More && *want == Want::Room {
+                self.server.hold(id, false);
+            }
+            *want = wanted;
+        }
+        let Captured { replied: (first, rest), closed, opened } = captured;
+        for stream in opened {
+            self.owners.insert(stream, id);
+            session.streams.push(stream);
+        }
+        let deadline = link.deadline();
+        if deadline != session.deadline {
+            session.deadline = deadline;
+            if let Some(deadline) = deadline {
+                self.deadlines.push(Reverse((deadline, id)));
+            }
+        }
+        for octets in [first, Bytes::from(rest)] {
+            if octets.is_empty() {
+            } else if self.server.room(id, octets.len()) < octets.len() {
+                self.settings.dropped.increment();
+            } else {
+                self.server.send(id, octets);
+            }
+        }
+        if closed {
+            self.server.finish(id);
+            self.server.reset(id);
+            self.forget(link, id, Peer::Next);
+        }
+    }
+
+    /// A session has ended.
+    fn forget(&mut self, link: &mut Link, id: RequestId, by: Peer) {
+        if let Some(mut session) = self.sessions.remove(&id) {
+            session.protocol.handle_close(by);
+            for stream in session.streams {
+                self.owners.remove(&stream);
+                link.finish(stream);
+            }
+            self.settings.active.add(-1);
+        }
+    }
+
+    fn offer(&mut self, link: &mut Link, id: RequestId) {
+        self.call(link, id, |session, link, input| Some(session.handle_native(link, input)));
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.ended
+            && session.want == Want::More
+        {
+            session.ended = false;
+            self.call(link, id, |session, link, _| {
+                session.handle_native_end(link);
+                None
+            });
+        }
+    }
+
+    fn open(&mut self, link: &mut Link, id: RequestId, request: Request<()>) {
+        let connect_udp = request.method() == Method::CONNECT
+            && request.extensions().get::<h2::ext::Protocol>().is_some_and(|protocol| {
+                // The only thing udp_proxy asks for.
+                protocol.as_str() == "connect-udp"
+            });
+        if !connect_udp {
+            self.settings.refused.increment();
+            let mut response = Response::new(());
+            *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+            self.server.respond(id, response, true);
+            return;
+        }
+        let mut response = Response::new(());
+        response.headers_mut().insert("capsule-protocol", HeaderValue::from_static("?1"));
+        self.server.respond(id, response, false);
+        self.settings.opened.increment();
+        self.settings.active.increment();
+        link.set_deadline(None);
+        let client = Client::of(request);
+        let (protocol, _) = link.capture(|link| (self.start)(link, client));
+        let deadline = link.deadline();
+        if let Some(deadline) = deadline {
+            self.deadlines.push(Reverse((deadline, id)));
+        }
+        let session = Session {
+            protocol,
+            input: Input::default(),
+            want: Want::More,
+            ended: false,
+            deadline,
+            streams: Vec::new(),
+        };
+        self.sessions.insert(id, session);
+    }
+
+    /// Does what the server reported, and says what there is to say.
+    fn serve(&mut self, link: &mut Link) {
+        loop {
+            self.server.poll(&mut self.events);
+            let Some(event) = self.events.pop_front() else { break };
+            self.receive(link, event);
+            while let Some(event) = self.events.pop_front() {
+                self.receive(link, event);
+            }
+        }
+        if self.server.has_output() {
+            link.reply(Bytes::from(self.server.take_output()));
+        }
+        // Deadlines of sessions that have another one by now are noticed when they are due.
+        link.set_deadline(self.deadlines.peek().map(|Reverse((deadline, _))| *deadline));
+    }
+
+    fn receive(&mut self, link: &mut Link, event: Received) {
+        match event {
+            Received::Request(id, request) => self.open(link, id, request),
+            Received::Body(id, octets) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.input.push(octets);
+                    if session.want == Want::More {
+                        self.offer(link, id);
+                    }
+                }
+            }
+            Received::Ended(id, Ended::Complete) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.ended = true;
+                    self.offer(link, id);
+                }
+            }
+            Received::Ended(id, Ended::Reset(_)) => self.forget(link, id, Peer::Native),
+            // Datagrams do not wait.
+            Received::Writable(_) => {}
+            Received::Lost => link.close(),
+        }
+    }
+
+    /// Calls the sessions that waited for room.
+    fn retry(&mut self, link: &mut Link) {
+        for id in std::mem::take(&mut self.waiting) {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                // Back on the list if it still has to wait.
+                session.want = Want::More;
+                self.server.hold(id, false);
+                self.offer(link, id);
+            }
+        }
+    }
+}
+
+impl<S: Protocol> Protocol for Tunnels<S> {
+    fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
+        self.retry(link);
+        if !input.is_empty() {
+            self.server.receive(input.take(input.len()));
+        }
+        self.serve(link);
+        Want::More
+    }
+
+    fn handle_native_end(&mut self, link: &mut Link) {
+        link.close();
+    }
+
+    fn handle_response(&mut self, link: &mut Link, stream: StreamId, response: Response<()>) {
+        if let Some(id) = self.owners.get(&stream).copied() {
+            self.call(link, id, |session, link, _| {
+                session.handle_response(link, stream, response);
+                None
+            });
+            self.serve(link);
+        }
+    }
+
+    fn handle_body(&mut self, link: &mut Link, stream: StreamId, body: Bytes) {
+        if let Some(id) = self.owners.get(&stream).copied() {
+            self.call(link, id, |session, link, _| {
+                session.handle_body(link, stream, body);
+                None
+            });
+            self.serve(link);
+        }
+    }
+
+    fn handle_ended(&mut self, link: &mut Link, stream: StreamId, how: Ended) {
+        if let Some(id) = self.owners.remove(&stream) {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.streams.retain(|other| *other != stream);
+            }
+            self.call(link, id, |session, link, _| {
+                session.handle_ended(link, stream, how);
+                None
+            });
+            self.serve(link);
+        }
+    }
+
+    fn handle_timeout(&mut self, link: &mut Link) {
+        let now = link.now();
+        while let Some(Reverse((deadline, id))) = self.deadlines.peek().copied() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop();
+            if self.sessions.get(&id).is_some_and(|session| session.deadline == Some(deadline)) {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.deadline = None;
+                }
+                self.call(link, id, |session, link, _| {
+                    session.handle_timeout(link);
+                    None
+                });
+            }
+        }
+        self.serve(link);
+    }
+
+    fn handle_close(&mut self, by: Peer) {
+        for (_, mut session) in self.sessions.drain() {
+            session.protocol.handle_close(by);
+            self.settings.active.add(-1);
+        }
+    }
+}
