@@ -62,6 +62,10 @@ pub trait Protocol {
     /// The next filter ended its side of a stream. The last report about this stream.
     fn handle_ended(&mut self, link: &mut Link, stream: StreamId, how: Ended);
 
+    /// A stream that had no room for more octets has some. [`Protocol::handle_native`] is called after
+    /// that in any case.
+    fn handle_writable(&mut self, _link: &mut Link, _stream: StreamId) {}
+
     /// The deadline set with [`Link::set_deadline`] passed; it is unset.
     fn handle_timeout(&mut self, link: &mut Link);
 
@@ -189,6 +193,24 @@ impl Link {
     pub fn finish(&mut self, stream: StreamId) {
         if let Some(http) = &mut self.http {
             http.finish(stream);
+        }
+    }
+
+    /// Gives a stream up in both directions, with RST_STREAM; it is not reported any more. The next
+    /// filter takes only so many resets, so they are for what cannot end otherwise; where there were
+    /// too many lately, the stream is held and finished instead, and the next filter's own timeouts
+    /// end it.
+    pub fn reset(&mut self, stream: StreamId) {
+        if let Some(http) = &mut self.http {
+            http.reset(stream, self.now);
+        }
+    }
+
+    /// Has no more use for a stream: ends our side, or resets the stream where our side has ended and the
+    /// next filter's has not.
+    pub fn abandon(&mut self, stream: StreamId) {
+        if let Some(http) = &mut self.http {
+            http.abandon(stream, self.now);
         }
     }
 
@@ -423,7 +445,10 @@ impl<P: Protocol> Bridge<P> {
                     Event::Body(id, body) => protocol.handle_body(link, id, body),
                     Event::Ended(id, how) => protocol.handle_ended(link, id, how),
                     // Whatever it wanted, there may be something to send that is not input.
-                    Event::Writable => self.want = Want::Room,
+                    Event::Writable(id) => {
+                        protocol.handle_writable(link, id);
+                        self.want = Want::Room;
+                    }
                     Event::Lost => {
                         link.lost = true;
                         link.http = None;

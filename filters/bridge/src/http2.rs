@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
@@ -86,7 +87,7 @@ pub(crate) enum Event {
     Body(StreamId, Bytes),
     Ended(StreamId, Ended),
     /// A stream that had no room for more octets has some.
-    Writable,
+    Writable(StreamId),
     /// The connection to the next filter is gone; all streams have been reported as ended.
     Lost,
 }
@@ -123,6 +124,32 @@ pub(crate) struct Http2 {
     streams: BTreeMap<u32, Stream>,
     woken: Arc<Woken>,
     max_streams: usize,
+    resets: Resets,
+}
+
+/// How many streams may be reset. An HTTP connection manager with nghttp2 takes 1,000 at once and 33
+/// each second, and gives the connection up after that.
+#[derive(Debug)]
+struct Resets {
+    left: u32,
+    refilled: Duration,
+}
+
+impl Resets {
+    const MOST: u32 = 500;
+    const PER_SECOND: u64 = 16;
+
+    fn take(&mut self, now: Duration) -> bool {
+        let earned = now.saturating_sub(self.refilled).as_secs() * Self::PER_SECOND;
+        if earned > 0 {
+            self.left = u32::try_from(earned).unwrap_or(Self::MOST).saturating_add(self.left);
+            self.left = self.left.min(Self::MOST);
+            self.refilled = now;
+        }
+        let granted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        granted
+    }
 }
 
 impl fmt::Debug for Http2 {
@@ -165,6 +192,7 @@ impl Http2 {
             streams: BTreeMap::new(),
             woken: Arc::default(),
             max_streams: limits.max_streams,
+            resets: Resets { left: Resets::MOST, refilled: Duration::ZERO },
         })
     }
 
@@ -256,6 +284,27 @@ impl Http2 {
             if matches!(stream.receiving, Receiving::Done) {
                 self.streams.remove(&id.0);
             }
+        }
+    }
+
+    /// Resets a stream, or lets it starve.
+    pub(crate) fn reset(&mut self, id: StreamId, now: Duration) {
+        if self.resets.take(now) {
+            if let Some(mut stream) = self.streams.remove(&id.0) {
+                stream.sending.send_reset(Reason::CANCEL);
+            }
+        } else {
+            self.finish(id);
+            self.hold(id, true);
+        }
+    }
+
+    /// Ends our side of a stream, or resets it where that was done before.
+    pub(crate) fn abandon(&mut self, id: StreamId, now: Duration) {
+        if self.streams.get(&id.0).is_some_and(|stream| stream.finished) {
+            self.reset(id, now);
+        } else {
+            self.finish(id);
         }
     }
 
@@ -371,7 +420,7 @@ impl Http2 {
                 Poll::Pending | Poll::Ready(Some(Ok(0))) => {}
                 Poll::Ready(Some(Ok(_))) => {
                     stream.waits_for_room = false;
-                    events.push_back(Event::Writable);
+                    events.push_back(Event::Writable(StreamId(id)));
                 }
                 // The receiving side reports why.
                 Poll::Ready(Some(Err(_)) | None) => {

@@ -7,7 +7,7 @@ use codec_mqtt::MAX_PACKET_SIZE;
 use filter_config::{Mistake, Mistakes, Seconds, Whole};
 use serde::Deserialize;
 
-use crate::limits::{RateLimit, RateLimitConfig};
+use crate::limits::{self, RateLimit, RateLimitConfig};
 use crate::packets::Bounds;
 use crate::prefix::Template;
 use crate::rules::{PacketKind, Rule, RuleConfig};
@@ -304,7 +304,7 @@ impl Settings {
             .collect();
         let rate_limits = config.rate_limits.iter().enumerate();
         let rate_limits: Vec<_> = rate_limits
-            .map(|(n, limit)| RateLimit::compile(limit, &format!("rate_limits[{n}]"), mistakes))
+            .map(|(n, limit)| limits::compile(limit, &format!("rate_limits[{n}]"), mistakes))
             .collect();
         if config.mode == Mode::Observe {
             for (path, used) in [

@@ -26,7 +26,6 @@ mod session;
 mod stats;
 mod subscribe;
 mod to_client;
-mod verdicts;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -40,7 +39,7 @@ pub use observe::Observer;
 pub use session::Session;
 
 use config::{Mode, Settings};
-use limits::Buckets;
+use policy::limits::Buckets;
 use qos2::Sessions;
 use stats::Stats;
 

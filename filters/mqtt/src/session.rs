@@ -287,10 +287,10 @@ impl Session {
         let mut table = self.common.buckets.borrow_mut();
         let bucket = |(index, limit): (usize, &crate::limits::RateLimit)| {
             let key = match limit.per {
-                Per::Connection => "",
-                Per::ClientId => owner.client_id,
-                Per::Username => owner.username.unwrap_or_default(),
-                Per::SourceAddress => &address,
+                Per::Connection => None,
+                Per::ClientId => Some(owner.client_id),
+                Per::Username => Some(owner.username.unwrap_or_default()),
+                Per::SourceAddress => Some(&*address),
             };
             table.get((index, limit), key, link.now())
         };

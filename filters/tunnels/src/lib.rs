@@ -102,8 +102,6 @@ pub struct Tunnels<S> {
     /// Which session opened a stream.
     owners: HashMap<StreamId, RequestId>,
     deadlines: BinaryHeap<Reverse<(Duration, RequestId)>>,
-    /// Sessions that wait for room.
-    waiting: Vec<RequestId>,
     events: VecDeque<Received>,
 }
 
@@ -142,7 +140,6 @@ impl<S: Protocol> Tunnels<S> {
             sessions: HashMap::new(),
             owners: HashMap::new(),
             deadlines: BinaryHeap::new(),
-            waiting: Vec::new(),
             events: VecDeque::new(),
         }
     }
@@ -164,13 +161,10 @@ impl<S: Protocol> Tunnels<S> {
         let Session { protocol, input, want, .. } = session;
         let (wanted, captured) = link.capture(|link| call(protocol, link, input));
         if let Some(wanted) = wanted {
-            if wanted == Want::Room && *want != Want::Room {
-                self.waiting.push(id);
-                self.server.hold(id, true);
-            } else if wanted == Want::More && *want == Want::Room {
-                self.server.hold(id, false);
+            if wanted != *want {
+                self.server.hold(id, wanted == Want::Room);
+                *want = wanted;
             }
-            *want = wanted;
         }
         let Captured { replied: (first, rest), closed, opened } = captured;
         for stream in opened {
@@ -205,7 +199,7 @@ impl<S: Protocol> Tunnels<S> {
             session.protocol.handle_close(by);
             for stream in session.streams {
                 self.owners.remove(&stream);
-                link.finish(stream);
+                link.abandon(stream);
             }
             self.settings.active.add(-1);
         }
@@ -222,6 +216,29 @@ impl<S: Protocol> Tunnels<S> {
                 session.handle_native_end(link);
                 None
             });
+        }
+    }
+
+    /// Tells a session something that may make it ready for more input.
+    fn tell(&mut self, link: &mut Link, id: RequestId, call: impl FnOnce(&mut S, &mut Link)) {
+        self.call(link, id, |session, link, _| {
+            call(session, link);
+            None
+        });
+        if self.sessions.get(&id).is_some_and(|session| session.want == Want::Room) {
+            self.offer(link, id);
+        }
+    }
+
+    fn of_stream(
+        &mut self,
+        link: &mut Link,
+        stream: StreamId,
+        call: impl FnOnce(&mut S, &mut Link),
+    ) {
+        if let Some(id) = self.owners.get(&stream).copied() {
+            self.tell(link, id, call);
+            self.serve(link);
         }
     }
 
@@ -301,23 +318,10 @@ impl<S: Protocol> Tunnels<S> {
             Received::Lost => link.close(),
         }
     }
-
-    /// Calls the sessions that waited for room.
-    fn retry(&mut self, link: &mut Link) {
-        for id in std::mem::take(&mut self.waiting) {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                // Back on the list if it still has to wait.
-                session.want = Want::More;
-                self.server.hold(id, false);
-                self.offer(link, id);
-            }
-        }
-    }
 }
 
 impl<S: Protocol> Protocol for Tunnels<S> {
     fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
-        self.retry(link);
         if !input.is_empty() {
             self.server.receive(input.take(input.len()));
         }
@@ -330,36 +334,29 @@ impl<S: Protocol> Protocol for Tunnels<S> {
     }
 
     fn handle_response(&mut self, link: &mut Link, stream: StreamId, response: Response<()>) {
-        if let Some(id) = self.owners.get(&stream).copied() {
-            self.call(link, id, |session, link, _| {
-                session.handle_response(link, stream, response);
-                None
-            });
-            self.serve(link);
-        }
+        self.of_stream(link, stream, |session, link| {
+            session.handle_response(link, stream, response);
+        });
     }
 
     fn handle_body(&mut self, link: &mut Link, stream: StreamId, body: Bytes) {
+        self.of_stream(link, stream, |session, link| session.handle_body(link, stream, body));
+    }
+
+    fn handle_writable(&mut self, link: &mut Link, stream: StreamId) {
         if let Some(id) = self.owners.get(&stream).copied() {
-            self.call(link, id, |session, link, _| {
-                session.handle_body(link, stream, body);
-                None
-            });
+            self.offer(link, id);
             self.serve(link);
         }
     }
 
     fn handle_ended(&mut self, link: &mut Link, stream: StreamId, how: Ended) {
-        if let Some(id) = self.owners.remove(&stream) {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.streams.retain(|other| *other != stream);
-            }
-            self.call(link, id, |session, link, _| {
-                session.handle_ended(link, stream, how);
-                None
-            });
-            self.serve(link);
+        let Some(id) = self.owners.get(&stream).copied() else { return };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.streams.retain(|other| *other != stream);
         }
+        self.of_stream(link, stream, |session, link| session.handle_ended(link, stream, how));
+        self.owners.remove(&stream);
     }
 
     fn handle_timeout(&mut self, link: &mut Link) {
@@ -373,10 +370,7 @@ impl<S: Protocol> Protocol for Tunnels<S> {
                 if let Some(session) = self.sessions.get_mut(&id) {
                     session.deadline = None;
                 }
-                self.call(link, id, |session, link, _| {
-                    session.handle_timeout(link);
-                    None
-                });
+                self.tell(link, id, |session, link| session.handle_timeout(link));
             }
         }
         self.serve(link);

@@ -99,7 +99,8 @@ impl Messages {
         let key = std::mem::take(&mut check.key);
         cx.stats.verdict(kind, verdict, false);
         cx.stats.check_took(now.saturating_sub(asked));
-        if !key.is_empty() {
+        // A failure is no answer.
+        if !key.is_empty() && verdict != Verdict::Failed {
             self.verdicts.put(&key, verdict, now + cache);
         }
         self.pump(cx)

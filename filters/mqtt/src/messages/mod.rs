@@ -31,7 +31,6 @@ use crate::session::Client;
 use crate::stats::Stats;
 use crate::subscribe::Pending;
 use crate::to_client::ToClient;
-use crate::verdicts::Verdicts;
 
 /// What the messages of a session need besides themselves.
 pub(crate) struct Cx<'a> {
@@ -148,7 +147,7 @@ pub(crate) struct Messages {
     in_flight_most: Option<u16>,
     /// What the client's topic aliases stand for.
     aliases: BTreeMap<NonZeroU16, Box<str>>,
-    verdicts: Verdicts,
+    verdicts: policy::Verdicts<Verdict>,
     /// SUBACKs of which the filter has some codes.
     subacks: BTreeMap<NonZeroU16, Vec<Option<ReasonCode>>>,
     subscriptions: BTreeSet<String>,
@@ -210,7 +209,7 @@ impl Messages {
                 in_flight: BTreeSet::new(),
                 in_flight_most: settings.max_in_flight,
                 aliases: BTreeMap::new(),
-                verdicts: Verdicts::new(settings.max_cached_verdicts),
+                verdicts: policy::Verdicts::new(settings.max_cached_verdicts),
                 subacks: BTreeMap::new(),
                 subscriptions: BTreeSet::new(),
                 delivery: None,
@@ -503,7 +502,7 @@ impl Messages {
             match self.charge(cx, frame) {
                 Charge::Paid => {}
                 Charge::Wait(time) => return Then::Wait(cx.link.now() + time),
-                Charge::Exceeded(_) => return Then::Packet,
+                Charge::Exceeded(..) => return Then::Packet,
             }
         }
         if cached {

@@ -163,7 +163,7 @@ impl Messages {
                     self.then = Then::Wait(cx.link.now() + time);
                     return Ok(Handled::Want(Want::Room));
                 }
-                Charge::Exceeded(exceeded) => {
+                Charge::Exceeded(exceeded, _) => {
                     self.exceed(cx, publication, exceeded)?;
                     return Ok(self.discard(cx, frame));
                 }

@@ -6,30 +6,31 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::message::Verdict;
-
 /// The answers one session was given. When full, the oldest is forgotten first.
 #[derive(Debug)]
-pub(crate) struct Verdicts {
-    by_key: HashMap<Rc<[u8]>, (Verdict, Duration)>,
+pub struct Verdicts<V> {
+    by_key: HashMap<Rc<[u8]>, (V, Duration)>,
     in_order: VecDeque<Rc<[u8]>>,
     most: usize,
 }
 
-impl Verdicts {
-    pub(crate) fn new(most: usize) -> Self {
+impl<V: Copy> Verdicts<V> {
+    /// Room for so many answers.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
         Self { by_key: HashMap::new(), in_order: VecDeque::new(), most }
     }
 
     /// The answer for this key, if it still holds.
-    pub(crate) fn get(&self, key: &[u8], now: Duration) -> Option<Verdict> {
+    #[must_use]
+    pub fn get(&self, key: &[u8], now: Duration) -> Option<V> {
         let (verdict, until) = self.by_key.get(key)?;
         (now < *until).then_some(*verdict)
     }
 
-    /// Remembers an answer. Failures are not answers.
-    pub(crate) fn put(&mut self, key: &[u8], verdict: Verdict, until: Duration) {
-        if verdict == Verdict::Failed || self.most == 0 {
+    /// Remembers an answer until a time.
+    pub fn put(&mut self, key: &[u8], verdict: V, until: Duration) {
+        if self.most == 0 {
             return;
         }
         if let Some(known) = self.by_key.get_mut(key) {
@@ -56,26 +57,24 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_holds_until_its_time_and_failures_never() {
+    fn an_answer_holds_until_its_time() {
         let mut verdicts = Verdicts::new(10);
-        verdicts.put(b"a", Verdict::Allowed, at(5));
-        verdicts.put(b"b", Verdict::Failed, at(5));
-        assert_eq!(verdicts.get(b"a", at(4)), Some(Verdict::Allowed));
+        verdicts.put(b"a", true, at(5));
+        assert_eq!(verdicts.get(b"a", at(4)), Some(true));
         assert_eq!(verdicts.get(b"a", at(5)), None);
-        assert_eq!(verdicts.get(b"b", at(0)), None);
-        verdicts.put(b"a", Verdict::Allowed, at(9));
-        assert_eq!(verdicts.get(b"a", at(5)), Some(Verdict::Allowed));
+        verdicts.put(b"a", true, at(9));
+        assert_eq!(verdicts.get(b"a", at(5)), Some(true));
     }
 
     #[test]
     fn only_so_many_are_remembered() {
         let mut verdicts = Verdicts::new(2);
         for key in [b"a", b"b", b"c"] {
-            verdicts.put(key, Verdict::Allowed, at(5));
+            verdicts.put(key, true, at(5));
         }
         assert_eq!(verdicts.get(b"a", at(0)), None);
-        assert_eq!(verdicts.get(b"b", at(0)), Some(Verdict::Allowed));
+        assert_eq!(verdicts.get(b"b", at(0)), Some(true));
         assert_eq!(verdicts.by_key.len(), 2);
-        Verdicts::new(0).put(b"a", Verdict::Allowed, at(5));
+        Verdicts::new(0).put(b"a", true, at(5));
     }
 }
