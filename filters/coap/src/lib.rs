@@ -1,57 +1,132 @@
-//! prototype
-use bridge::*;
+//! The CoAP filter: CoAP messages over UDP and TCP as HTTP/2 streams and requests, and an observer for
+//! plain proxying. It knows no Envoy: `filters/coap/wasm` makes it a module.
+//!
+//! In `bridge` mode each client has a [`Session`]. By its rules a request goes to a CoAP server as it is,
+//! in a *flow*: a stream with the flow key as its path and the messages as its content, over UDP in
+//! capsules (RFC 9297) as an HTTP UDP upstream takes them. Or it goes that way after Envoy has answered a
+//! *check*; or it is an HTTP *request* by itself (RFC 8075), whose response becomes the CoAP response.
+//!
+//! Every message of a client is validated before any octet of it is passed on. In a flow it stays as it is:
+//! message IDs, tokens, Observe, blocks and OSCORE are between the client and the server.
+
+mod answers;
+mod asked;
+mod blocks;
+pub mod config;
+mod echo;
+mod exchanges;
+mod flows;
+mod memory;
+pub mod rules;
+mod session;
+mod sse;
+mod stats;
+mod wire;
+
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::rc::Rc;
+
+use bridge::metrics::Registry;
+use bridge::{Limits, Link};
+use filter_config::Mistake;
+use policy::limits::Buckets;
+
+pub use session::{Client, Session};
+
+use blocks::Budget;
+use config::{Mode, Settings, Transport};
+use echo::Echo;
+use memory::Memory;
+use stats::Stats;
+
+/// A configured filter.
+#[derive(Debug, Clone)]
+pub struct Filter(Rc<Common>);
+
+/// What all sessions of a filter have in common.
 #[derive(Debug)]
-#[allow(missing_docs)]
-pub struct Session {
-    flow: Option<StreamId>,
-    idle: bool,
+struct Common {
+    settings: Settings,
+    stats: Stats,
+    buckets: RefCell<Buckets>,
+    memory: RefCell<Memory>,
+    budget: Rc<Budget>,
+    echo: Echo,
+    /// Hashes with a key that nobody knows.
+    hashes: RandomState,
+    numbers: Cell<u64>,
 }
-impl Session {
-    #[allow(missing_docs)]
-    pub fn new(link: &mut Link) -> Self {
-        link.set_deadline(Some(link.now() + std::time::Duration::from_millis(200)));
-        Self { flow: None, idle: true }
+
+impl Common {
+    /// A number that is hard to guess.
+    fn unique_number(&self) -> u16 {
+        let number = self.numbers.get();
+        self.numbers.set(number.wrapping_add(1));
+        self.hashes.hash_one(number) as u16
     }
 }
-impl Protocol for Session {
-    fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
-        self.idle = false;
-        let flow = match self.flow {
-            Some(f) => f,
-            None => {
-                let mut r = Request::new(());
-                *r.method_mut() = Method::POST;
-                *r.uri_mut() = Uri::from_static("http://coap/x");
-                let Ok(f) = link.open(r, false) else {
-                    input.clear();
-                    return Want::More;
-                };
-                self.flow = Some(f);
-                f
-            }
+
+impl Filter {
+    /// Reads the configuration, a JSON document; an empty one means the defaults.
+    ///
+    /// # Errors
+    /// All mistakes in it.
+    pub fn new(json: &[u8], metrics: &Registry) -> Result<Self, Vec<Mistake>> {
+        let settings = Settings::read(json)?;
+        Ok(Self(Rc::new(Common {
+            stats: Stats::new(metrics),
+            buckets: RefCell::new(Buckets::new(settings.max_rate_limit_keys)),
+            memory: RefCell::new(Memory::new(settings.max_remembered, settings.max_remembered_size)),
+            budget: Budget::new(settings.max_transfer_memory),
+            echo: Echo::default(),
+            hashes: RandomState::new(),
+            numbers: Cell::new(0),
+            settings,
+        })))
+    }
+
+    /// What the filter does.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.0.settings.mode
+    }
+
+    /// How clients' messages come.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.0.settings.transport
+    }
+
+    /// The limits of the connection to the next filter.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let settings = &self.0.settings;
+        // Flows, checks and requests; over UDP those of many sessions.
+        let per_session = settings.max_flows + settings.max_outstanding + settings.max_observations;
+        let max_streams = match settings.transport {
+            Transport::Udp => (settings.max_sessions as usize).saturating_mul(4),
+            Transport::Tcp => per_session,
         };
-        let n = input.len();
-        if link.send(flow, input, n) < n { Want::Room } else { Want::More }
+        let connection_window = match settings.transport {
+            // Sessions must not wait for one another.
+            Transport::Udp => (1 << 31) - 1,
+            Transport::Tcp => Limits::default().connection_window,
+        };
+        Limits { max_streams, connection_window, ..Limits::default() }
     }
-    fn handle_native_end(&mut self, link: &mut Link) {
-        link.close()
+
+    /// The bounds of the tunnels that sessions over UDP come in.
+    #[must_use]
+    pub fn tunnels(&self, metrics: &Registry) -> tunnels::Settings {
+        let settings = &self.0.settings;
+        tunnels::Settings::new(settings.max_sessions, 128 << 10, metrics)
     }
-    fn handle_response(&mut self, link: &mut Link, _stream: StreamId, r: Response<()>) {
-        if r.headers().get("x-d").is_some() {
-            link.reply(Bytes::from_static(b"\x00\x0d\x00\x64\x45\x00\x00aaaa\xb1a"))
-        }
+
+    /// A client is to be carried.
+    #[must_use]
+    pub fn carry(&self, link: &mut Link, client: Client) -> Session {
+        Session::new(Rc::clone(&self.0), link, client)
     }
-    fn handle_body(&mut self, link: &mut Link, _stream: StreamId, body: Bytes) {
-        link.reply(body)
-    }
-    fn handle_ended(&mut self, _link: &mut Link, _stream: StreamId, _how: Ended) {}
-    fn handle_timeout(&mut self, link: &mut Link) {
-        if self.idle {
-            link.close()
-        } else {
-            self.idle = true;
-            link.set_deadline(Some(link.now() + std::time::Duration::from_millis(200)));
-        }
-    }
-    fn handle_close(&mut self, _by: Peer) {}
 }

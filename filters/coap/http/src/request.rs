@@ -116,8 +116,21 @@ pub fn to_http(
     options: &Options<'_>,
     default_authority: &Authority,
 ) -> Result<Request<()>, ToHttpError> {
-    let method = method(code).ok_or(ToHttpError::UnknownMethod(code))?;
     check_options(options)?;
+    describe(code, options, default_authority)
+}
+
+/// As [`to_http`], for a request that goes on as it is and is only asked about: options that HTTP cannot express are
+/// left out.
+///
+/// # Errors
+/// [`ToHttpError`], but none for an option.
+pub fn describe(
+    code: Code,
+    options: &Options<'_>,
+    default_authority: &Authority,
+) -> Result<Request<()>, ToHttpError> {
+    let method = method(code).ok_or(ToHttpError::UnknownMethod(code))?;
     let path = path::from_options(options.uri_path(), options.uri_query());
     let uri = Uri::builder()
         .scheme("http")
@@ -170,9 +183,12 @@ fn check_options(options: &Options<'_>) -> Result<(), ToHttpError> {
     Ok(())
 }
 
-/// The authority that the options name. Nothing but a plain name or an IP address may become one: `@`, `/` and the
+/// The authority that the options name, or the default. Nothing but a plain name or an IP address may become one: `@`, `/` and the
 /// like would make it something else to whoever routes by it.
-fn authority(options: &Options<'_>, default: &Authority) -> Result<Authority, ToHttpError> {
+///
+/// # Errors
+/// [`ToHttpError::InvalidHost`]
+pub fn authority(options: &Options<'_>, default: &Authority) -> Result<Authority, ToHttpError> {
     let Some(host) = options.uri_host() else { return Ok(default.clone()) };
     let mut text = host.as_str().to_ascii_lowercase();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);

@@ -1,0 +1,173 @@
+//! Messages as they stand among a client's octets: capsules with one datagram each, or a stream of frames.
+
+use bridge::Bytes;
+use codec_capsule::{CapsuleType, Decoded as Capsuled, Header, MAX_UDP_PAYLOAD_LEN, UDP_PAYLOAD};
+use codec_coap::{
+    Code, DecodeError, Decoded, Frame, MAX_TOKEN_LEN, Message, MessageType, Options, TcpMessage,
+    decode, decode_tcp, frame_tcp,
+};
+
+use crate::config::Transport;
+
+/// The longest value of a DATAGRAM capsule: a UDP payload and its context ID.
+const MAX_CAPSULE: u64 = MAX_UDP_PAYLOAD_LEN as u64 + 8;
+/// Values of other capsules, which mean nothing here, are skipped up to this length.
+const MAX_UNKNOWN_CAPSULE: u64 = 1 << 16;
+
+/// A token that does not borrow: at most eight octets (RFC 7252 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Token {
+    octets: [u8; MAX_TOKEN_LEN],
+    len: u8,
+}
+
+impl Token {
+    pub(crate) fn new(token: &[u8]) -> Self {
+        let mut octets = [0; MAX_TOKEN_LEN];
+        let mut len = 0;
+        for (place, octet) in octets.iter_mut().zip(token) {
+            *place = *octet;
+            len += 1;
+        }
+        Self { octets, len }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.octets.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+/// A message of either transport.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Incoming<'a> {
+    /// The type and the message ID, over UDP.
+    pub(crate) udp: Option<(MessageType, u16)>,
+    pub(crate) code: Code,
+    pub(crate) token: &'a [u8],
+    pub(crate) options: Options<'a>,
+    pub(crate) payload: &'a [u8],
+    /// The octets of the message.
+    pub(crate) size: usize,
+}
+
+/// What is at the front of a client's, or a server's, octets.
+#[derive(Debug)]
+pub(crate) enum Next<'a> {
+    /// Too little to tell.
+    Incomplete,
+    /// So many octets that mean nothing.
+    Nothing(usize),
+    /// A datagram.
+    Datagram {
+        /// Its payload.
+        payload: &'a [u8],
+        /// The octets of its capsule.
+        len: usize,
+    },
+    /// A message on a stream.
+    Frame(Frame),
+    /// A message on a stream that cannot be skipped, or octets that are none.
+    Malformed(Malformed),
+}
+
+/// Why a stream of octets cannot go on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Malformed {
+    /// A capsule that is too long to be a datagram.
+    Capsule,
+    /// A frame of TCP.
+    Frame(DecodeError),
+}
+
+/// Looks at the front of `octets`. A message on a stream may have up to `max_message_size` octets.
+pub(crate) fn next(transport: Transport, octets: &[u8], max_message_size: u32) -> Next<'_> {
+    if octets.is_empty() {
+        return Next::Incomplete;
+    }
+    match transport {
+        Transport::Udp => datagram(octets),
+        Transport::Tcp => match frame_tcp(octets, max_message_size) {
+            Ok(Decoded::Complete { message, .. }) if octets.len() >= message.len() => {
+                Next::Frame(message)
+            }
+            Ok(_) => Next::Incomplete,
+            Err(error) => Next::Malformed(Malformed::Frame(error)),
+        },
+    }
+}
+
+fn datagram(octets: &[u8]) -> Next<'_> {
+    let Capsuled::Complete { value: header, consumed } = codec_capsule::header(octets) else {
+        return Next::Incomplete;
+    };
+    let is_datagram = header.capsule_type == CapsuleType::DATAGRAM;
+    if header.check(if is_datagram { MAX_CAPSULE } else { MAX_UNKNOWN_CAPSULE }).is_err() {
+        return Next::Malformed(Malformed::Capsule);
+    }
+    // Not above the limit.
+    let len = consumed + header.len as usize;
+    let Some(value) = octets.get(consumed..len) else { return Next::Incomplete };
+    match codec_capsule::Datagram::decode(value) {
+        Ok(datagram) if is_datagram && datagram.context_id == UDP_PAYLOAD => {
+            Next::Datagram { payload: datagram.payload, len }
+        }
+        _ => Next::Nothing(len),
+    }
+}
+
+/// A datagram as a message.
+pub(crate) fn udp(datagram: &[u8]) -> Result<Incoming<'_>, DecodeError> {
+    let message = decode(datagram)?;
+    Ok(Incoming {
+        udp: Some((message.message_type, message.message_id)),
+        code: message.code,
+        token: message.token,
+        options: message.options,
+        payload: message.payload,
+        size: datagram.len(),
+    })
+}
+
+/// A whole frame as a message.
+pub(crate) fn tcp(frame: &[u8]) -> Result<TcpMessage<'_>, DecodeError> {
+    match decode_tcp(frame)? {
+        Decoded::Complete { message, .. } => Ok(message),
+        // The frame is whole.
+        Decoded::Incomplete { needed } => Err(DecodeError::Truncated {
+            needed: u32::try_from(needed).unwrap_or(u32::MAX),
+            available: u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        }),
+    }
+}
+
+impl<'a> Incoming<'a> {
+    pub(crate) fn of_tcp(message: TcpMessage<'a>, size: usize) -> Self {
+        Self {
+            udp: None,
+            code: message.code,
+            token: message.token,
+            options: message.options,
+            payload: message.payload,
+            size,
+        }
+    }
+}
+
+/// A datagram's message in its capsule; nothing if there can be no such message.
+pub(crate) fn capsule(message: &Message<'_>) -> Option<Bytes> {
+    let len = message.encoded_len().ok().filter(|len| *len <= MAX_UDP_PAYLOAD_LEN)?;
+    // One octet of context ID: UDP payload.
+    let header = Header { capsule_type: CapsuleType::DATAGRAM, len: len as u64 + 1 };
+    let start = header.encoded_len().ok()? + 1;
+    let mut octets = vec![0; start + len];
+    header.encode(&mut octets).ok()?;
+    message.encode(octets.get_mut(start..)?).ok()?;
+    Some(Bytes::from(octets))
+}
+
+/// A message of a stream; nothing if there can be no such message.
+pub(crate) fn frame(message: &TcpMessage<'_>) -> Option<Bytes> {
+    let mut octets = vec![0; message.encoded_len().ok()?];
+    message.encode(&mut octets).ok()?;
+    Some(Bytes::from(octets))
+}
