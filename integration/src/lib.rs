@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod coap;
 pub mod envoy;
 pub mod ports;
 pub mod process;
