@@ -9,6 +9,7 @@ pub mod coap;
 pub mod envoy;
 pub mod ports;
 pub mod process;
+pub mod relay;
 pub mod setup;
 pub mod wire;
 
