@@ -3,6 +3,7 @@
 //! Everything started here ends with the value that started it, and at the latest with the process that did: see
 //! [`process`].
 
+pub mod bench;
 pub mod broker;
 pub mod client;
 pub mod coap;
