@@ -123,7 +123,8 @@ impl Row {
         let samples = self.samples.get(side)?;
         let ratios: Vec<f64> =
             samples.iter().zip(base).map(|(sample, base)| sample / base).collect();
-        Some(median(&ratios))
+        // Of nothing to nothing there is none.
+        Some(median(&ratios)).filter(|ratio| ratio.is_finite())
     }
 }
 
