@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -53,7 +54,7 @@ pub(crate) fn run(gate: &Gate, load: &Load, time: Duration) -> Result<Measured> 
     let mut tally = Tally::new(start + WARM_UP, start + WARM_UP + time);
     let cpu_before = cpu()?;
     let mut clients: Vec<Client> =
-        (0..load.clients).map(|number| Client::new(gate, load, number)).collect::<Result<_>>()?;
+        (0..load.clients).map(|_| Client::new(gate, load)).collect::<Result<_>>()?;
     while Instant::now() < tally.until {
         wait(&mut clients, &mut tally, Duration::from_millis(50))?;
     }
@@ -123,17 +124,19 @@ struct Client {
     server: SocketAddr,
     /// The request, in which message ID and token are filled in.
     template: Vec<u8>,
-    next_id: u16,
     one_shot: bool,
-    /// By the first byte of the token: the rest of it, which is the message ID, and the time of sending.
-    under_way: Vec<Option<(u16, Instant)>>,
+    /// By the first byte of the token: the rest of it, and the time of sending.
+    under_way: Vec<Option<(u32, Instant)>>,
 }
 
-/// The first byte says which of the window it is, the others are the message ID.
-const TOKEN_LEN: usize = 3;
+/// The first byte says which of the window it is, the others which request of this program: a late answer to a port that
+/// another client has now must not be taken for one of its own.
+const TOKEN_LEN: usize = 5;
+
+static REQUESTS: AtomicU32 = AtomicU32::new(0);
 
 impl Client {
-    fn new(gate: &Gate, load: &Load, number: usize) -> Result<Self> {
+    fn new(gate: &Gate, load: &Load) -> Result<Self> {
         let mut draft = gate.addressed(Draft::post("", &PAYLOAD)).token(&[0; TOKEN_LEN]);
         if !load.confirmable {
             draft = draft.kind(NON);
@@ -142,7 +145,6 @@ impl Client {
             socket: open(gate.address)?,
             server: gate.address,
             template: draft.datagram(),
-            next_id: u16::try_from(number * 4099 % 65_536)?,
             one_shot: load.one_shot,
             under_way: vec![None; load.window],
         };
@@ -157,14 +159,12 @@ impl Client {
     }
 
     fn send(&mut self, place: usize) -> Result<()> {
-        let id = self.next_id;
-        self.next_id = id.wrapping_add(1);
-        let [high, low] = id.to_be_bytes();
-        let token = [u8::try_from(place)?, high, low];
+        let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
+        let [a, b, c, d] = number.to_be_bytes();
         let header = self.template.get_mut(2..4 + TOKEN_LEN).context("the template is short")?;
-        header.copy_from_slice(&[&[high, low], &token[..]].concat());
+        header.copy_from_slice(&[c, d, u8::try_from(place)?, a, b, c, d]);
         let under_way = self.under_way.get_mut(place).context("no such place")?;
-        *under_way = Some((id, Instant::now()));
+        *under_way = Some((number, Instant::now()));
         match self.socket.send(&self.template) {
             // No room for it: it counts as lost on the way.
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
@@ -205,16 +205,17 @@ impl Client {
         }
         let is_echo = matches!(message.code, Code::CONTENT) && message.payload == PAYLOAD;
         ensure!(is_echo, "unexpected answer: {message:?}");
-        let &[place, high, low] = message.token else { return Ok(None) };
-        let id = u16::from_be_bytes([high, low]);
-        let under_way = self.under_way.get_mut(usize::from(place)).context("an unknown token")?;
-        match *under_way {
-            Some((current, sent)) if current == id => {
-                *under_way = None;
-                tally.answered(sent);
+        let &[place, ref number @ ..] = message.token else { return Ok(None) };
+        match self.under_way.get_mut(usize::from(place)) {
+            Some(under_way)
+                if under_way.is_some_and(|(current, _)| current.to_be_bytes() == number) =>
+            {
+                if let Some((_, sent)) = under_way.take() {
+                    tally.answered(sent);
+                }
                 Ok(Some(usize::from(place)))
             }
-            // A duplicate, or one that was given up.
+            // A duplicate, one that was given up, or one of an earlier client.
             _ => Ok(None),
         }
     }
@@ -227,7 +228,7 @@ impl Client {
     }
 
     fn give_up(&mut self, tally: &mut Tally) -> Result<()> {
-        let late = |(_, sent): &(u16, Instant)| sent.elapsed() > GIVE_UP;
+        let late = |(_, sent): &(u32, Instant)| sent.elapsed() > GIVE_UP;
         for place in 0..self.under_way.len() {
             let under_way = self.under_way.get_mut(place).context("no such place")?;
             if under_way.take_if(|request| late(request)).is_some() && !tally.closed {
