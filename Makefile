@@ -17,7 +17,7 @@ CARGO ?= cargo
 TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wasm envoy certs bench-mqtt bench-codecs reference fmt lint clean
+.PHONY: help demo test wasm envoy certs bench-mqtt bench-coap bench-codecs reference fmt lint clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ bench-mqtt: wasm ## direct, tcp_proxy, HAProxy, observe and bridge side by side,
 	@scripts/deps bench
 	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-mqtt && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-mqtt $(BENCH_ARGS)
+
+bench-coap: ## direct, udp_proxy, libcoap's proxy and aiocoap's side by side; also writes .build/bench/coap.json
+	@scripts/deps bench-coap
+	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-coap && \
+	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-coap $(BENCH_ARGS)
 
 bench-codecs: ## the codecs beside other crates, native and in wasm (V8)
 	@scripts/deps test

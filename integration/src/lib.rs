@@ -3,11 +3,14 @@
 //! Everything started here ends with the value that started it, and at the latest with the process that did: see
 //! [`process`].
 
+pub mod bench;
 pub mod broker;
 pub mod client;
+pub mod coap;
 pub mod envoy;
 pub mod ports;
 pub mod process;
+pub mod relay;
 pub mod setup;
 pub mod wire;
 

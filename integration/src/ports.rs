@@ -5,7 +5,7 @@
 //! running side by side never meet. Within a process a number is given out once only.
 
 use std::fs::{self, File, OpenOptions};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -25,13 +25,29 @@ struct Claimed {
 static CLAIMED: Mutex<Claimed> =
     Mutex::new(Claimed { locks: Vec::new(), current: None, next_block: 0 });
 
-/// A port on 127.0.0.1 that nothing listens on, given to this caller alone.
+/// A port on 127.0.0.1 that nothing has, over TCP or UDP, given to this caller alone.
 pub fn free_port() -> Result<u16> {
+    next_free(&mut CLAIMED.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Two ports in a row, the first of them: a server of libcoap takes the next one for TLS and DTLS.
+pub fn two_free_ports() -> Result<u16> {
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut first = next_free(&mut claimed)?;
+    loop {
+        let second = next_free(&mut claimed)?;
+        if second == first + 1 {
+            return Ok(first);
+        }
+        first = second;
+    }
+}
+
+fn next_free(claimed: &mut Claimed) -> Result<u16> {
     loop {
         let (block, offset) = match claimed.current {
             Some((block, offset)) if offset < BLOCK => (block, offset),
-            _ => (claim_block(&mut claimed)?, 0),
+            _ => (claim_block(claimed)?, 0),
         };
         claimed.current = Some((block, offset + 1));
         let port = FIRST + block * BLOCK + offset;
@@ -42,10 +58,11 @@ pub fn free_port() -> Result<u16> {
     }
 }
 
-/// Whether a TCP listener on 127.0.0.1 could have this port now.
+/// Whether a TCP listener and a UDP socket on 127.0.0.1 could have this port now.
 #[must_use]
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 fn claim_block(claimed: &mut Claimed) -> Result<u16> {
@@ -87,5 +104,19 @@ mod tests {
         let held = TcpListener::bind((Ipv4Addr::LOCALHOST, taken + 1));
         let next = free_port().unwrap();
         assert!(held.is_err() || next != taken + 1);
+    }
+
+    #[test]
+    fn a_port_in_use_over_udp_is_not_given_out() {
+        let taken = free_port().unwrap();
+        let held = UdpSocket::bind((Ipv4Addr::LOCALHOST, taken));
+        assert!(held.is_err() || !is_free(taken));
+    }
+
+    #[test]
+    fn two_ports_in_a_row_are_both_given_out() {
+        let first = two_free_ports().unwrap();
+        let others: HashSet<u16> = (0..250).map(|_| free_port().unwrap()).collect();
+        assert!(!others.contains(&first) && !others.contains(&(first + 1)));
     }
 }

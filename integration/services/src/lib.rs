@@ -1,10 +1,11 @@
-//! The services that the Envoys of `envoy-configs/recipes` ask. Each is a program of its own, in `src/bin`, to try a recipe
+//! The services that the Envoys of `envoy-configs` ask. Each is a program of its own, in `src/bin`, to try a recipe
 //! by hand; the tests run them in a thread.
 
 pub mod acl;
 pub mod authorizer;
 pub mod limiter;
 pub mod recorder;
+pub mod web;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::JoinHandle;

@@ -19,6 +19,8 @@ pub struct Recorded {
     pub method: Method,
     /// The path, still percent-encoded.
     pub path: String,
+    /// The query, still percent-encoded; empty if there is none.
+    pub query: String,
     /// The headers.
     pub headers: HeaderMap,
     /// The content.
@@ -86,8 +88,13 @@ async fn record(
     headers: HeaderMap,
     content: Bytes,
 ) -> (StatusCode, Vec<u8>) {
-    let recorded =
-        Recorded { method, path: uri.path().to_owned(), headers, content: content.to_vec() };
+    let recorded = Recorded {
+        method,
+        path: uri.path().to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        headers,
+        content: content.to_vec(),
+    };
     let no_content = Answer { status: StatusCode::NO_CONTENT, ..Answer::default() };
     let answer = recorder.answer.map_or(no_content, |answer| answer(&recorded));
     if recorder.print {

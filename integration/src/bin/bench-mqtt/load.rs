@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use integration::bench::{Latency, sample_time};
 use integration::broker::Sink;
 use integration::wire::{Client, Connect, DISCONNECT, Version, packet, publish};
 use integration::{PATIENCE, eventually};
@@ -13,10 +14,6 @@ use integration::{PATIENCE, eventually};
 use crate::gate::Gate;
 
 const VERSION: Version = Version::V5;
-
-fn sample_time(quick: bool) -> Duration {
-    Duration::from_millis(if quick { 300 } else { 800 })
-}
 
 /// About so many bytes of PUBLISH packets: many per write, so that system calls here are not what is measured.
 fn bulk_buffer(payload: usize, size: usize) -> Vec<u8> {
@@ -158,14 +155,7 @@ pub(crate) fn acknowledgement(gate: &Gate, quick: bool) -> Result<Latency> {
         micros.push(start.elapsed().as_secs_f64() * 1e6);
     }
     client.disconnect()?;
-    micros.sort_by(f64::total_cmp);
-    let at = |part: usize| micros.get(micros.len() * part / 100).copied();
-    Ok(Latency { p50: at(50).context("no PUBACK came")?, p99: at(99).context("no PUBACK came")? })
-}
-
-pub(crate) struct Latency {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
+    Latency::of(micros)
 }
 
 /// Publisher and subscriber each have a connection through the same gate: a message passes it twice, and the broker
@@ -205,10 +195,7 @@ pub(crate) fn latency(gate: &Gate, quick: bool) -> Result<Latency> {
         }
         publisher.send(&publish(VERSION, TOPIC, &payload, 0, 0))?;
     }
-    let mut micros = receiver.join().map_err(|_| anyhow!("the receiving thread panicked"))??;
-    micros.sort_by(f64::total_cmp);
-    let at = |part: usize| micros.get(micros.len() * part / 100).copied();
-    Ok(Latency { p50: at(50).context("no message came")?, p99: at(99).context("no message came")? })
+    Latency::of(receiver.join().map_err(|_| anyhow!("the receiving thread panicked"))??)
 }
 
 /// Sessions per second from CONNECT over CONNACK to DISCONNECT and the end of the connection, four at a time.

@@ -3,18 +3,15 @@
 
 mod gate;
 mod load;
-mod report;
 mod service;
 
-use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use integration::bench::report::{Better, Report, installed};
+use integration::bench::{self, check_stop, progress, stop_on_interrupt};
 use integration::broker::{Mosquitto, Sink};
 use integration::{raise_descriptor_limit, root};
 
 use gate::{Gate, Side};
-use report::{Better, Report};
 
 const USAGE: &str =
     "usage: bench-mqtt [--rounds N] [--quick] [--sides direct,tcp_proxy,haproxy,observe,bridge]
@@ -24,61 +21,38 @@ struct Options {
     rounds: usize,
     quick: bool,
     sides: Vec<Side>,
-    only: Vec<String>,
+    common: bench::Options,
 }
 
 impl Options {
     fn parse() -> Result<Self> {
-        let mut options = Self { rounds: 7, quick: false, sides: Vec::new(), only: Vec::new() };
-        let mut args = std::env::args().skip(1);
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"));
-            match arg.as_str() {
-                "--quick" => options.quick = true,
-                "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
-                "--only" => options.only = value()?.split(',').map(str::to_owned).collect(),
-                "--sides" => {
-                    options.sides = value()?.split(',').map(Side::named).collect::<Result<_>>()?;
-                }
-                _ => bail!("{USAGE}"),
-            }
-        }
-        if options.quick {
-            options.rounds = options.rounds.min(3);
-        }
-        if options.sides.is_empty() {
-            options.sides = Side::ALL.to_vec();
+        let common = bench::Options::parse(USAGE)?;
+        let mut sides: Vec<Side> =
+            common.sides.iter().map(|name| Side::named(name)).collect::<Result<_>>()?;
+        if sides.is_empty() {
+            sides = Side::ALL.to_vec();
             if !root().join("dist/mqtt.wasm").is_file() {
                 eprintln!(
                     "dist/mqtt.wasm is not there: leaving out observe and bridge (`make wasm` builds it)"
                 );
-                options.sides.retain(|side| !side.needs_filter());
+                sides.retain(|side| !side.needs_filter());
             }
         }
-        Ok(options)
+        Ok(Self { rounds: common.rounds, quick: common.quick, sides, common })
     }
 
     fn wants(&self, what: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == what)
+        self.common.wants(what)
     }
-}
-
-static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Unwinds out of the run on Ctrl-C, so that everything that was started is ended.
-fn check_stop() -> Result<()> {
-    if STOP.load(Ordering::Relaxed) {
-        bail!("interrupted");
-    }
-    Ok(())
 }
 
 fn main() -> Result<()> {
     let options = Options::parse()?;
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
+    stop_on_interrupt()?;
     let descriptors = raise_descriptor_limit();
-    let mut report = Report::new(&options.sides);
-    let mut by_message = Report::new(&Side::MESSAGES);
+    let base = Side::TcpProxy.name();
+    let mut report = Report::new(options.sides.iter().map(|side| side.name()), base);
+    let mut by_message = Report::new(Side::MESSAGES.iter().map(|side| side.name()), base);
 
     if options.wants("bulk") {
         bulk(&options, &mut report)?;
@@ -99,18 +73,14 @@ fn main() -> Result<()> {
         messages(&options, &mut by_message)?;
     }
 
-    println!("{}", report.markdown());
-    println!("{}", by_message.table());
-    let dir = root().join(".build/bench");
-    fs::create_dir_all(&dir)?;
-    let file = dir.join("mqtt.json");
-    fs::write(&file, serde_json::to_string_pretty(&report.json_with(&by_message))? + "\n")?;
-    eprintln!("written: .build/bench/mqtt.json");
-    Ok(())
-}
-
-fn progress(what: &str, round: usize, rounds: usize) {
-    eprintln!("{what}: round {} of {rounds}", round + 1);
+    let mut conditions = vec![
+        "everything on 127.0.0.1; Envoy with one worker, HAProxy with one thread, MQTT 5.0"
+            .to_owned(),
+    ];
+    for (program, argument) in [("haproxy", "-v"), ("mosquitto", "-h")] {
+        conditions.extend(installed(program, argument, "version"));
+    }
+    bench::publish("mqtt", &conditions, &[report, by_message])
 }
 
 fn bulk(options: &Options, report: &mut Report) -> Result<()> {
@@ -123,13 +93,19 @@ fn bulk(options: &Options, report: &mut Report) -> Result<()> {
             for gate in &gates {
                 check_stop()?;
                 let bulk = load::bulk(gate, &sink, payload, load::MEGABYTE, options.quick)?;
-                report.add(&name, "MB/s", Better::High, gate.side, bulk.megabytes_per_second);
+                report.add(
+                    &name,
+                    "MB/s",
+                    Better::High,
+                    gate.side.name(),
+                    bulk.megabytes_per_second,
+                );
                 if let Some(cpu) = bulk.cpu_seconds_per_gigabyte {
                     report.add(
                         &format!("… CPU of the proxy, {size}"),
                         "s/GB",
                         Better::Low,
-                        gate.side,
+                        gate.side.name(),
                         cpu,
                     );
                 }
@@ -148,7 +124,7 @@ fn bulk_to_mosquitto(options: &Options, report: &mut Report) -> Result<()> {
         for gate in &gates {
             check_stop()?;
             let rate = load::bulk_confirmed(gate, 64 * 1024, options.quick)?;
-            report.add(name, "MB/s", Better::High, gate.side, rate);
+            report.add(name, "MB/s", Better::High, gate.side.name(), rate);
         }
     }
     Ok(())
@@ -162,8 +138,8 @@ fn latency(options: &Options, report: &mut Report) -> Result<()> {
         for gate in &gates {
             check_stop()?;
             let micros = load::latency(gate, options.quick)?;
-            report.add("publish→subscribe, p50", "µs", Better::Low, gate.side, micros.p50);
-            report.add("publish→subscribe, p99", "µs", Better::Low, gate.side, micros.p99);
+            report.add("publish→subscribe, p50", "µs", Better::Low, gate.side.name(), micros.p50);
+            report.add("publish→subscribe, p99", "µs", Better::Low, gate.side.name(), micros.p99);
         }
     }
     Ok(())
@@ -177,7 +153,7 @@ fn connections(options: &Options, report: &mut Report) -> Result<()> {
         for gate in &gates {
             check_stop()?;
             let rate = load::connections(gate, options.quick)?;
-            report.add("new connections", "1/s", Better::High, gate.side, rate);
+            report.add("new connections", "1/s", Better::High, gate.side.name(), rate);
         }
     }
     Ok(())
@@ -194,7 +170,13 @@ fn messages(options: &Options, report: &mut Report) -> Result<()> {
             check_stop()?;
             let bulk = load::bulk(gate, &sink, 64, load::MESSAGES, options.quick)?;
             let rate = bulk.megabytes_per_second * 1e6 / load::bulk_packet_len(64);
-            report.add("publish, QoS 0, 64 B payloads", "1/s", Better::High, gate.side, rate);
+            report.add(
+                "publish, QoS 0, 64 B payloads",
+                "1/s",
+                Better::High,
+                gate.side.name(),
+                rate,
+            );
         }
     }
     let mosquitto = Mosquitto::builder().setting("log_type none").start()?;
@@ -205,10 +187,10 @@ fn messages(options: &Options, report: &mut Report) -> Result<()> {
             check_stop()?;
             let rate = load::acknowledged(gate, options.quick)?;
             let name = "publish, QoS 1, 64 B payloads, 64 at once";
-            report.add(name, "1/s", Better::High, gate.side, rate);
+            report.add(name, "1/s", Better::High, gate.side.name(), rate);
             let micros = load::acknowledgement(gate, options.quick)?;
-            report.add("publish→PUBACK, p50", "µs", Better::Low, gate.side, micros.p50);
-            report.add("publish→PUBACK, p99", "µs", Better::Low, gate.side, micros.p99);
+            report.add("publish→PUBACK, p50", "µs", Better::Low, gate.side.name(), micros.p50);
+            report.add("publish→PUBACK, p99", "µs", Better::Low, gate.side.name(), micros.p99);
         }
     }
     Ok(())
@@ -231,9 +213,21 @@ fn memory(options: &Options, report: &mut Report, descriptors: u64) -> Result<()
             let sink = Sink::start()?;
             let gate = Gate::start(side, sink.address())?;
             let memory = load::memory(&gate, &sink, few, many)?;
-            report.add("idle connection, resident", "KiB", Better::Low, side, memory.resident);
+            report.add(
+                "idle connection, resident",
+                "KiB",
+                Better::Low,
+                side.name(),
+                memory.resident,
+            );
             if let Some(allocated) = memory.allocated {
-                report.add("idle connection, allocated", "KiB", Better::Low, side, allocated);
+                report.add(
+                    "idle connection, allocated",
+                    "KiB",
+                    Better::Low,
+                    side.name(),
+                    allocated,
+                );
             }
         }
     }

@@ -7,39 +7,44 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::gate::Side;
-
 /// Which direction is the good one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Better {
+pub enum Better {
+    /// More is better.
     High,
+    /// Less is better.
     Low,
 }
 
+#[derive(Debug)]
 struct Row {
     name: String,
     unit: &'static str,
     better: Better,
-    samples: BTreeMap<Side, Vec<f64>>,
+    samples: BTreeMap<&'static str, Vec<f64>>,
 }
 
 /// All that was measured, in the order in which it came.
-pub(crate) struct Report {
-    sides: Vec<Side>,
+#[derive(Debug)]
+pub struct Report {
+    sides: Vec<&'static str>,
+    base: &'static str,
     rows: Vec<Row>,
 }
 
 impl Report {
-    pub(crate) fn new(sides: &[Side]) -> Self {
-        Self { sides: sides.to_vec(), rows: Vec::new() }
+    /// An empty one with a column for each of these sides, which are compared with `base`.
+    pub fn new(sides: impl IntoIterator<Item = &'static str>, base: &'static str) -> Self {
+        Self { sides: sides.into_iter().collect(), base, rows: Vec::new() }
     }
 
-    pub(crate) fn add(
+    /// Adds what one round measured to the row of that name.
+    pub fn add(
         &mut self,
         name: &str,
         unit: &'static str,
         better: Better,
-        side: Side,
+        side: &'static str,
         sample: f64,
     ) {
         let row = match self.rows.iter_mut().position(|row| row.name == name) {
@@ -54,82 +59,72 @@ impl Report {
         }
     }
 
-    pub(crate) fn markdown(&self) -> String {
-        let mut out = String::new();
-        for line in machine() {
-            // Writing into a String cannot fail.
-            let _ = writeln!(out, "- {line}");
-        }
-        out + &self.table()
-    }
-
-    pub(crate) fn table(&self) -> String {
+    /// The rows as a Markdown table; nothing, if there are none.
+    #[must_use]
+    pub fn table(&self) -> String {
         let mut out = String::new();
         if self.rows.is_empty() {
             return out;
         }
-        let names: Vec<&str> = self.sides.iter().map(|side| side.name()).collect();
+        // Writing into a String cannot fail.
         let _ = writeln!(
             out,
-            "\nMedian, [least–most] over the rounds, × = median of the ratios to tcp_proxy in the same round.\n"
+            "\nMedian, [least–most] over the rounds, × = median of the ratios to {} in the same round.\n",
+            self.base
         );
-        let _ = writeln!(out, "| | better | {} |", names.join(" | "));
-        let _ = writeln!(out, "|---|---|{}", "---|".repeat(names.len()));
+        let _ = writeln!(out, "| | better | {} |", self.sides.join(" | "));
+        let _ = writeln!(out, "|---|---|{}", "---|".repeat(self.sides.len()));
         for row in &self.rows {
             let better = if row.better == Better::High { "high" } else { "low" };
-            let cells: Vec<String> = self.sides.iter().map(|&side| row.cell(side)).collect();
+            let cells: Vec<String> =
+                self.sides.iter().map(|side| row.cell(side, self.base)).collect();
             let _ =
                 writeln!(out, "| {}, {} | {better} | {} |", row.name, row.unit, cells.join(" | "));
         }
         out
     }
 
-    /// These results and those of another table.
-    pub(crate) fn json_with(&self, other: &Self) -> Value {
-        let rows: Vec<Value> = self
-            .rows
-            .iter()
-            .chain(&other.rows)
-            .map(|row| {
-                let sides: serde_json::Map<String, Value> = row
-                    .samples
-                    .iter()
-                    .map(|(&side, samples)| {
-                        let value = json!({
-                            "median": median(samples),
-                            "samples": samples,
-                            "ratio_to_tcp_proxy": row.ratio(side),
-                        });
-                        (side.name().to_owned(), value)
-                    })
-                    .collect();
-                let better = if row.better == Better::High { "high" } else { "low" };
-                json!({"name": row.name, "unit": row.unit, "better": better, "sides": sides})
-            })
-            .collect();
-        json!({"machine": machine(), "results": rows})
+    /// The rows for a program to read.
+    #[must_use]
+    pub fn rows_json(&self) -> Vec<Value> {
+        let ratio_name = format!("ratio_to_{}", self.base);
+        let row_json = |row: &Row| {
+            let sides = row.samples.iter().map(|(&side, samples)| {
+                let value = json!({
+                    "median": median(samples),
+                    "samples": samples,
+                    &ratio_name: row.ratio(side, self.base),
+                });
+                (side.to_owned(), value)
+            });
+            let sides: serde_json::Map<String, Value> = sides.collect();
+            let better = if row.better == Better::High { "high" } else { "low" };
+            json!({"name": row.name, "unit": row.unit, "better": better, "sides": sides})
+        };
+        self.rows.iter().map(row_json).collect()
     }
 }
 
 impl Row {
-    fn cell(&self, side: Side) -> String {
-        let Some(samples) = self.samples.get(&side) else { return "–".into() };
+    fn cell(&self, side: &str, base: &str) -> String {
+        let Some(samples) = self.samples.get(side) else { return "–".into() };
         let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
         let most = samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut cell = format!("{} [{}–{}]", short(median(samples)), short(least), short(most));
-        if let Some(ratio) = self.ratio(side).filter(|_| side != Side::TcpProxy) {
+        if let Some(ratio) = self.ratio(side, base).filter(|_| side != base) {
             let _ = write!(cell, " **×{ratio:.2}**");
         }
         cell
     }
 
     /// Round by round: what slowed the machine down in one round slowed both sides down.
-    fn ratio(&self, side: Side) -> Option<f64> {
-        let base = self.samples.get(&Side::TcpProxy)?;
-        let samples = self.samples.get(&side)?;
+    fn ratio(&self, side: &str, base: &str) -> Option<f64> {
+        let base = self.samples.get(base)?;
+        let samples = self.samples.get(side)?;
         let ratios: Vec<f64> =
             samples.iter().zip(base).map(|(sample, base)| sample / base).collect();
-        Some(median(&ratios))
+        // Of nothing to nothing there is none.
+        Some(median(&ratios)).filter(|ratio| ratio.is_finite())
     }
 }
 
@@ -153,8 +148,9 @@ fn short(value: f64) -> String {
     }
 }
 
-/// What the numbers were measured on, and with.
-fn machine() -> Vec<String> {
+/// What the numbers were measured on, and with which Envoy.
+#[must_use]
+pub fn machine() -> Vec<String> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo
@@ -169,24 +165,26 @@ fn machine() -> Vec<String> {
     let mut lines = vec![
         format!("machine: {model}, {cores} cores, {} GiB", kib.div_ceil(1024 * 1024)),
         format!("kernel: Linux {}", read("/proc/sys/kernel/osrelease").trim()),
-        "everything on 127.0.0.1; Envoy with one worker, HAProxy with one thread, MQTT 5.0"
-            .to_owned(),
     ];
-    if let Ok(envoy) = integration::envoy::binary()
+    if let Ok(envoy) = crate::envoy::binary()
         && let Some(version) = first_line(&envoy.to_string_lossy(), "--version", "version:")
     {
         lines.push(format!("Envoy {version}"));
     }
-    for (program, argument) in [("haproxy", "-v"), ("mosquitto", "-h")] {
-        let path = integration::process::program(program).unwrap_or_else(|_| program.into());
-        lines.extend(first_line(&path.to_string_lossy(), argument, "version"));
-    }
     lines
+}
+
+/// What a program that is installed says of itself: the first line of its output that has this in it.
+#[must_use]
+pub fn installed(name: &str, argument: &str, containing: &str) -> Option<String> {
+    let path = crate::process::program(name).ok()?;
+    first_line(&path.to_string_lossy(), argument, containing)
 }
 
 fn first_line(program: &str, argument: &str, containing: &str) -> Option<String> {
     let output = Command::new(program).arg(argument).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // Help that was not asked for goes to the other one.
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let line = text.lines().find(|line| line.contains(containing))?.trim();
     // Envoy puts its path before, which says nothing to a reader.
     Some(line.rsplit_once("version: ").map_or(line, |(_, version)| version).to_owned())

@@ -1,0 +1,90 @@
+//! What does it cost to put a CoAP exchange over UDP through each of these? Everything side by side in one run, the sides
+//! taking turns within each round, so that what the machine does meanwhile hits all of them.
+
+mod gate;
+mod load;
+
+use anyhow::Result;
+use integration::bench::report::{Better, Report, installed};
+use integration::bench::{self, check_stop, progress, sample_time, stop_on_interrupt};
+use integration::coap::echo;
+use integration::raise_descriptor_limit;
+
+use gate::{Gate, Side};
+use load::Load;
+
+const USAGE: &str =
+    "usage: bench-coap [--rounds N] [--quick] [--sides direct,udp_proxy,libcoap,aiocoap]
+                  [--only latency,pipelined,non,one-shot]";
+
+/// Name on the command line, name of the rows, and what it is.
+const LOADS: [(&str, &str, Load); 4] = [
+    (
+        "latency",
+        "1 client, 1 CON",
+        Load { clients: 1, window: 1, one_shot: false, confirmable: true },
+    ),
+    (
+        "pipelined",
+        "8 clients, 16 CON each",
+        Load { clients: 8, window: 16, one_shot: false, confirmable: true },
+    ),
+    (
+        "non",
+        "8 clients, 16 NON each",
+        Load { clients: 8, window: 16, one_shot: false, confirmable: false },
+    ),
+    (
+        "one-shot",
+        "16 at once, each from a new port, CON",
+        Load { clients: 16, window: 1, one_shot: true, confirmable: true },
+    ),
+];
+
+fn main() -> Result<()> {
+    let options = bench::Options::parse(USAGE)?;
+    let mut sides: Vec<Side> =
+        options.sides.iter().map(|name| Side::named(name)).collect::<Result<_>>()?;
+    if sides.is_empty() {
+        sides = Side::ALL.to_vec();
+    }
+    stop_on_interrupt()?;
+    raise_descriptor_limit();
+    let mut report = Report::new(sides.iter().map(|side| side.name()), Side::UdpProxy.name());
+
+    let server = echo::Server::start()?;
+    let mut gates = Gate::start_all(&sides, server.address())?;
+    for (_, name, load) in LOADS.iter().filter(|(what, ..)| options.wants(what)) {
+        for round in 0..options.rounds {
+            progress(name, round, options.rounds);
+            // A proxy may remember each client for minutes, and take longer the more it remembers.
+            if load.one_shot {
+                gates = Gate::start_all(&sides, server.address())?;
+            }
+            for gate in &gates {
+                check_stop()?;
+                let measured = load::run(gate, load, sample_time(options.quick))?;
+                let mut add = |what: &str, unit, better, sample| {
+                    report.add(&format!("{what}{name}"), unit, better, gate.side.name(), sample);
+                };
+                add("", "1/s", Better::High, measured.requests_per_second);
+                add("p50, ", "µs", Better::Low, measured.latency.p50);
+                add("p99, ", "µs", Better::Low, measured.latency.p99);
+                if let Some(micros) = measured.cpu_micros {
+                    add("CPU of the proxy, ", "µs", Better::Low, micros);
+                }
+                add("unanswered, ", "%", Better::Low, measured.unanswered);
+            }
+        }
+    }
+
+    let mut conditions = vec![
+        "everything on 127.0.0.1; Envoy with one worker; POST with 32 bytes, answered with the same".to_owned(),
+        "server: this project's own, one thread that keeps nothing; `direct` is it and the load alone".to_owned(),
+        "of confirmable requests, libcoap has one at a time under way for each client, aiocoap one for all (RFC 7252 §4.7)"
+            .to_owned(),
+    ];
+    conditions.extend(installed("coap-server-notls", "-?", "a small CoAP implementation"));
+    conditions.push("aiocoap as scripts/aiocoap pins it".to_owned());
+    bench::publish("coap", &conditions, &[report])
+}

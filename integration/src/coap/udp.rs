@@ -1,0 +1,133 @@
+//! A client over UDP that does nothing by itself.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use codec_coap::{Message, MessageType, decode};
+
+use super::draft::{ACK, Draft};
+use crate::PATIENCE;
+
+/// A datagram as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram(pub Vec<u8>);
+
+impl Datagram {
+    /// What it says; an error if that is no CoAP.
+    pub fn message(&self) -> Result<Message<'_>> {
+        decode(&self.0).with_context(|| format!("received {:02x?}", self.0))
+    }
+
+    /// The code as it is written: `2.05`.
+    pub fn code(&self) -> Result<String> {
+        Ok(self.message()?.code.to_string())
+    }
+
+    /// The payload, which has to be text.
+    pub fn text(&self) -> Result<&str> {
+        Ok(std::str::from_utf8(self.message()?.payload)?)
+    }
+}
+
+/// A socket of its own, so a source of its own.
+#[derive(Debug)]
+pub struct Client(UdpSocket);
+
+impl Client {
+    /// One on 127.0.0.1 that talks to this address.
+    pub fn connect(server: SocketAddr) -> Result<Self> {
+        Self::connect_from(Ipv4Addr::LOCALHOST, server)
+    }
+
+    /// One with another address: all of 127.0.0.0/8 is this machine, and has its own ports.
+    pub fn connect_from(address: Ipv4Addr, server: SocketAddr) -> Result<Self> {
+        let socket = UdpSocket::bind((address, 0))?;
+        socket.connect(server)?;
+        Ok(Self(socket))
+    }
+
+    /// Where it sends from.
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.0.local_addr()?)
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&self, bytes: &[u8]) -> Result<()> {
+        let sent = self.0.send(bytes)?;
+        ensure!(sent == bytes.len(), "{sent} of {} bytes were sent", bytes.len());
+        Ok(())
+    }
+
+    /// The next datagram.
+    pub fn receive(&self) -> Result<Datagram> {
+        let datagram = self.receive_within(PATIENCE)?;
+        datagram.with_context(|| format!("waited {PATIENCE:?} in vain for a datagram"))
+    }
+
+    /// The next datagram, if one comes within this time.
+    pub fn receive_within(&self, time: Duration) -> Result<Option<Datagram>> {
+        // Of length zero it would mean for ever.
+        self.0.set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
+        let mut buffer = vec![0; 65_536];
+        match self.0.recv(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                Ok(Some(Datagram(buffer)))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends a message and waits for the first that comes back: an answer, an empty acknowledgement or a reset.
+    pub fn exchange(&self, draft: &Draft) -> Result<Datagram> {
+        self.send(&draft.datagram())?;
+        self.receive()
+    }
+
+    /// Sends a request and waits for the response with its token, skipping empty acknowledgements, and acknowledging the
+    /// response if that is confirmable. Sends nothing twice.
+    pub fn request(&self, draft: &Draft) -> Result<Datagram> {
+        self.send(&draft.datagram())?;
+        self.response(draft)
+    }
+
+    /// The next response to this request: again and again, if it observes.
+    pub fn response(&self, request: &Draft) -> Result<Datagram> {
+        let request = Datagram(request.datagram());
+        let token = request.message()?.token;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let datagram = self.receive_within(left)?;
+            let datagram =
+                datagram.with_context(|| format!("no response to {:02x?}", request.0))?;
+            let message = datagram.message()?;
+            if message.message_type == MessageType::Confirmable {
+                self.send(&Draft::empty(ACK, message.message_id).datagram())?;
+            }
+            ensure!(
+                message.message_type != MessageType::Reset,
+                "the request was answered with a reset"
+            );
+            if message.code.is_response() && message.token == token {
+                return Ok(datagram);
+            }
+        }
+    }
+
+    /// Whether nothing comes within `time`.
+    pub fn is_quiet_for(&self, time: Duration) -> Result<bool> {
+        Ok(self.receive_within(time)?.is_none())
+    }
+}
+
+/// The `number`th address of 127.0.0.0/8 after 127.0.0.1: one for each of many sources.
+#[must_use]
+pub fn source(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number % 0x00FF_FFF0)
+}
