@@ -104,8 +104,7 @@ impl Session {
         let source = address.map(|address| address.ip().to_canonical());
         headers.insert("x-protocol", HeaderValue::from_static("coap"));
         headers.insert("x-coap-transport", HeaderValue::from_static(transport.label()));
-        // Over TCP the connection manager knows the address by itself.
-        if let (Transport::Udp, Some(ip)) = (transport, source)
+        if let Some(ip) = source
             && let Ok(value) = HeaderValue::try_from(ip.to_string())
         {
             headers.insert("x-forwarded-for", value);

@@ -1,47 +1,104 @@
 //! The CoAP filter as a proxy-wasm module.
 #![allow(missing_docs, reason = "the entry point that the macro makes cannot be documented")]
+
 use core::time::Duration;
-use host::bridge::metrics::Registry;
-use host::bridge::{Direction, Link, Observer, Peer};
 use std::rc::Rc;
-use tunnels::{Settings, Tunnels};
-struct Module(Rc<Settings>);
+
+use filter_coap::config::{Mode, Transport};
+use filter_coap::{Client, Session};
+use host::bridge::metrics::Registry;
+use host::bridge::{
+    Bytes, Direction, Ended, Input, Link, Observer, Peer, Protocol, Response, StreamId, Want,
+};
+use tunnels::{Start, Tunnels};
+
+struct Module {
+    filter: filter_coap::Filter,
+    tunnels: Rc<tunnels::Settings>,
+    start: Rc<Start<Session>>,
+}
+
+/// A connection with one client, or with the tunnels of many.
+enum Connection {
+    Udp(Box<Tunnels<Session>>),
+    Tcp(Box<Session>),
+}
+
+macro_rules! delegate {
+    ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
+        impl Protocol for Connection {
+            $(fn $name(&mut self, $($argument: $type),*) $(-> $result)? {
+                match self {
+                    Self::Udp(tunnels) => tunnels.$name($($argument),*),
+                    Self::Tcp(session) => session.$name($($argument),*),
+                }
+            })*
+        }
+    };
+}
+
+delegate! {
+    handle_native(link: &mut Link, input: &mut Input) -> Want;
+    handle_native_end(link: &mut Link);
+    handle_response(link: &mut Link, stream: StreamId, response: Response<()>);
+    handle_body(link: &mut Link, stream: StreamId, body: Bytes);
+    handle_ended(link: &mut Link, stream: StreamId, how: Ended);
+    handle_writable(link: &mut Link, stream: StreamId);
+    handle_timeout(link: &mut Link);
+    handle_close(by: Peer);
+}
+
 struct Nothing;
 impl Observer for Nothing {
-    fn see(&mut self, _: Direction, o: &[u8]) -> u64 {
-        o.len() as u64
-    }
+    fn see(&mut self, _: Direction, o: &[u8]) -> u64 { o.len() as u64 }
     fn passed(&mut self, _: Direction, _: usize) {}
-    fn may_proceed(&self) -> bool {
-        true
-    }
-    fn deadline(&self) -> Option<Duration> {
-        None
-    }
-    fn handle_timeout(&mut self) -> bool {
-        false
-    }
+    fn may_proceed(&self) -> bool { true }
+    fn deadline(&self) -> Option<Duration> { None }
+    fn handle_timeout(&mut self) -> bool { false }
     fn attributes(&mut self, _: &mut dyn FnMut(&str, &str)) {}
     fn handle_close(&mut self, _: Peer) {}
 }
+
 impl host::Filter for Module {
-    type Protocol = Tunnels<filter_coap::Session>;
+    type Protocol = Connection;
     type Observer = Nothing;
-    fn configure(_json: &[u8], metrics: &Registry) -> Result<Self, Vec<String>> {
-        Ok(Self(Rc::new(Settings::new(10000, 65536, metrics))))
+
+    fn configure(json: &[u8], metrics: &Registry) -> Result<Self, Vec<String>> {
+        let filter = filter_coap::Filter::new(json, metrics)
+            .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let tunnels = Rc::new(filter.tunnels(metrics));
+        let carry = filter.clone();
+        let start: Rc<Start<Session>> = Rc::new(move |link, client| {
+            let tunnels::Client { address, .. } = client;
+            carry.carry(link, Client { address, ..Client::default() })
+        });
+        Ok(Self { filter, tunnels, start })
     }
+
     fn mode(&self) -> host::Mode {
-        host::Mode::Bridge(host::bridge::Limits {
-            max_streams: 100000,
-            connection_window: (1 << 31) - 1,
-            ..Default::default()
-        })
+        match self.filter.mode() {
+            Mode::Bridge => host::Mode::Bridge(self.filter.limits()),
+            Mode::Observe => host::Mode::Observe,
+        }
     }
-    fn carry(&self, _: &mut Link) -> Self::Protocol {
-        Tunnels::new(self.0.clone(), Rc::new(|link, _| filter_coap::Session::new(link)))
+
+    fn carry(&self, link: &mut Link) -> Self::Protocol {
+        match self.filter.transport() {
+            Transport::Udp => {
+                let (tunnels, start) = (Rc::clone(&self.tunnels), Rc::clone(&self.start));
+                Connection::Udp(Box::new(Tunnels::new(tunnels, start)))
+            }
+            Transport::Tcp => {
+                let address = link.surroundings().source_address();
+                let address = address.and_then(|address| address.trim_matches(['[', ']']).parse().ok());
+                let address = address.map(|ip: std::net::IpAddr| (ip, 0).into());
+                let client = Client { address, ..Client::default() };
+                Connection::Tcp(Box::new(self.filter.carry(link, client)))
+            }
+        }
     }
-    fn watch(&self, _: Duration) -> Nothing {
-        Nothing
-    }
+
+    fn watch(&self, _: Duration) -> Self::Observer { Nothing }
 }
+
 host::filter!(Module);
