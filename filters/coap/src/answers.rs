@@ -6,7 +6,7 @@ use std::time::Duration;
 use bridge::{Bytes, Direction, Link, StreamId};
 use coap_http::OptionSet;
 use codec_coap::{
-    Code, CoapOption, Header, Message, MessageType, OptionNumber, Options, TcpMessage,
+    CoapOption, Code, Header, Message, MessageType, OptionNumber, Options, TcpMessage,
 };
 
 use crate::config::Transport;
@@ -232,11 +232,8 @@ impl Session {
             return 0;
         }
         let message_id = self.new_id();
-        let message_type = if confirmable {
-            MessageType::Confirmable
-        } else {
-            MessageType::NonConfirmable
-        };
+        let message_type =
+            if confirmable { MessageType::Confirmable } else { MessageType::NonConfirmable };
         let token = token.as_slice();
         let message = Message { message_type, code, message_id, token, options, payload };
         if let Some(capsule) = self.send(link, &message)

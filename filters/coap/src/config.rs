@@ -324,7 +324,9 @@ impl Settings {
             whole("max_remembered_size", config.max_remembered_size, 0..=GIB) as usize;
         let max_sessions = whole("max_sessions", config.max_sessions, 1..=1_000_000);
         let szx = match config.block_size {
-            Whole(size @ (16 | 32 | 64 | 128 | 256 | 512 | 1024)) => size.trailing_zeros() as u8 - 4,
+            Whole(size @ (16 | 32 | 64 | 128 | 256 | 512 | 1024)) => {
+                size.trailing_zeros() as u8 - 4
+            }
             Whole(size) => {
                 let what = format!("must be a power of two from 16 to 1024 (got {size})");
                 mistakes.push(Mistake::new("block_size", what));

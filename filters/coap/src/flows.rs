@@ -448,8 +448,7 @@ impl Session {
             }
         }
         if outstanding.block {
-            let more =
-                code == Code::CONTINUE || options.block2().is_some_and(|block| block.more);
+            let more = code == Code::CONTINUE || options.block2().is_some_and(|block| block.more);
             self.transfer_until = more.then(|| now + self.common.settings.transfer_timeout);
         }
     }
@@ -505,9 +504,8 @@ impl Session {
     fn challenge_instead(&mut self, link: &mut Link, origin: &Origin, response: &[u8]) {
         // The response was sent in its own message: its sender still waits for an acknowledgement, which the
         // client gives to what it gets instead.
-        let separate = header(response).ok().filter(|header| {
-            header.message_type == MessageType::Confirmable
-        });
+        let separate =
+            header(response).ok().filter(|header| header.message_type == MessageType::Confirmable);
         match separate {
             None => self.challenge(link, origin),
             Some(header) => {

@@ -21,6 +21,7 @@ pub mod rules;
 mod session;
 mod sse;
 mod stats;
+mod watch;
 mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -34,6 +35,7 @@ use filter_config::Mistake;
 use policy::limits::Buckets;
 
 pub use session::{Client, Session};
+pub use watch::Observer;
 
 use blocks::Budget;
 use config::{Mode, Settings, Transport};
@@ -78,7 +80,10 @@ impl Filter {
         Ok(Self(Rc::new(Common {
             stats: Stats::new(metrics),
             buckets: RefCell::new(Buckets::new(settings.max_rate_limit_keys)),
-            memory: RefCell::new(Memory::new(settings.max_remembered, settings.max_remembered_size)),
+            memory: RefCell::new(Memory::new(
+                settings.max_remembered,
+                settings.max_remembered_size,
+            )),
             budget: Budget::new(settings.max_transfer_memory),
             echo: Echo::default(),
             hashes: RandomState::new(),
@@ -122,6 +127,12 @@ impl Filter {
     pub fn tunnels(&self, metrics: &Registry) -> tunnels::Settings {
         let settings = &self.0.settings;
         tunnels::Settings::new(settings.max_sessions, 128 << 10, metrics)
+    }
+
+    /// A connection is to be watched.
+    #[must_use]
+    pub fn watch(&self) -> Observer {
+        Observer::new(Rc::clone(&self.0))
     }
 
     /// A client is to be carried.

@@ -11,7 +11,7 @@ use bridge::{
 };
 use coap_http::OptionSet;
 use codec_coap::{
-    Answer, Code, CoapOption, DecodeError, Header, Message, MessageType, OptionNumber, Options,
+    Answer, CoapOption, Code, DecodeError, Header, Message, MessageType, OptionNumber, Options,
     TcpMessage, header,
 };
 use hashbrown::HashMap;
@@ -441,8 +441,8 @@ impl Session {
 
     /// Sends a request along its flow, if there can be one.
     fn forward(&mut self, link: &mut Link, message: &Incoming<'_>, origin: &Origin) -> To {
-        let observes = matches!(message.code, Code::GET | Code::FETCH)
-            && message.options.observe() == Some(0);
+        let observes =
+            matches!(message.code, Code::GET | Code::FETCH) && message.options.observe() == Some(0);
         if observes && !self.proven {
             // Each notification would be another answer to the same octets.
             self.challenge(link, origin);
@@ -493,19 +493,16 @@ impl Session {
         }
     }
 
-    /// Looks for an LwM2M registration: POST to `/rd` with the endpoint name as `ep` (LwM2M 1.2 §6.2.1).
+    /// Looks for an LwM2M registration.
     fn register(&mut self, message: &Incoming<'_>, now: Duration) {
-        if message.code != Code::POST || !message.options.uri_path().eq(["rd"]) {
+        if message.code != Code::POST {
             return;
         }
-        let argument = |name: &str| {
-            let mut query = message.options.uri_query();
-            query.find_map(|text| text.as_str().strip_prefix(name)?.strip_prefix('='))
-        };
-        if let Some(name) = argument("ep").filter(|name| !name.is_empty()) {
-            let lifetime = argument("lt").and_then(|seconds| seconds.parse().ok());
+        if let Some(name) = endpoint_name(&message.options) {
+            let name = name.to_owned();
+            let lifetime = argument(&message.options, "lt").and_then(|text| text.parse().ok());
             let lifetime = lifetime.map_or(REGISTRATION_LIFETIME, Duration::from_secs);
-            self.set_endpoint(name.to_owned(), now + lifetime.min(REGISTRATION_LIFETIME));
+            self.set_endpoint(name, now + lifetime.min(REGISTRATION_LIFETIME));
         }
     }
 
@@ -528,10 +525,8 @@ impl Session {
         match message.code {
             Code::CSM => {
                 if let Some(number) = critical_unknown(message) {
-                    let option = [CoapOption::new(
-                        OptionNumber::BAD_CSM_OPTION,
-                        u32::from(number.0),
-                    )];
+                    let option =
+                        [CoapOption::new(OptionNumber::BAD_CSM_OPTION, u32::from(number.0))];
                     self.send_abort(link, Options::from(&option), b"unknown option in CSM");
                     link.close();
                     return;
@@ -542,10 +537,8 @@ impl Session {
                 self.peer_takes_bert |= message.block_wise_transfer();
             }
             Code::PING => {
-                let custody = [CoapOption::new(
-                    OptionNumber::CUSTODY,
-                    codec_coap::OptionValue::Empty,
-                )];
+                let custody =
+                    [CoapOption::new(OptionNumber::CUSTODY, codec_coap::OptionValue::Empty)];
                 let options =
                     if message.custody() { Options::from(&custody) } else { Options::EMPTY };
                 let pong =
@@ -560,7 +553,8 @@ impl Session {
 
     /// The capabilities and settings that begin a connection (RFC 8323 §5.3).
     fn introduce(&mut self, link: &mut Link) {
-        if let Some(octets) = wire::frame(&capabilities(&csm(self.common.settings.max_message_size)))
+        if let Some(octets) =
+            wire::frame(&capabilities(&csm(self.common.settings.max_message_size)))
         {
             link.reply(octets);
         }
@@ -600,6 +594,19 @@ impl Session {
             link.set_deadline(Some(time));
         }
     }
+}
+
+/// The endpoint name of an LwM2M registration: a POST to `/rd` with `ep` (LwM2M 1.2 §6.2.1).
+pub(crate) fn endpoint_name<'a>(options: &Options<'a>) -> Option<&'a str> {
+    if !options.uri_path().eq(["rd"]) {
+        return None;
+    }
+    argument(options, "ep").filter(|name| !name.is_empty())
+}
+
+fn argument<'a>(options: &Options<'a>, name: &str) -> Option<&'a str> {
+    let mut query = options.uri_query();
+    query.find_map(|text| text.as_str().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// The options of a CSM.

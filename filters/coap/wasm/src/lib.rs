@@ -7,9 +7,7 @@ use std::rc::Rc;
 use filter_coap::config::{Mode, Transport};
 use filter_coap::{Client, Session};
 use host::bridge::metrics::Registry;
-use host::bridge::{
-    Bytes, Direction, Ended, Input, Link, Observer, Peer, Protocol, Response, StreamId, Want,
-};
+use host::bridge::{Bytes, Ended, Input, Link, Peer, Protocol, Response, StreamId, Want};
 use tunnels::{Start, Tunnels};
 
 struct Module {
@@ -48,20 +46,9 @@ delegate! {
     handle_close(by: Peer);
 }
 
-struct Nothing;
-impl Observer for Nothing {
-    fn see(&mut self, _: Direction, o: &[u8]) -> u64 { o.len() as u64 }
-    fn passed(&mut self, _: Direction, _: usize) {}
-    fn may_proceed(&self) -> bool { true }
-    fn deadline(&self) -> Option<Duration> { None }
-    fn handle_timeout(&mut self) -> bool { false }
-    fn attributes(&mut self, _: &mut dyn FnMut(&str, &str)) {}
-    fn handle_close(&mut self, _: Peer) {}
-}
-
 impl host::Filter for Module {
     type Protocol = Connection;
-    type Observer = Nothing;
+    type Observer = filter_coap::Observer;
 
     fn configure(json: &[u8], metrics: &Registry) -> Result<Self, Vec<String>> {
         let filter = filter_coap::Filter::new(json, metrics)
@@ -90,7 +77,8 @@ impl host::Filter for Module {
             }
             Transport::Tcp => {
                 let address = link.surroundings().source_address();
-                let address = address.and_then(|address| address.trim_matches(['[', ']']).parse().ok());
+                let address =
+                    address.and_then(|address| address.trim_matches(['[', ']']).parse().ok());
                 let address = address.map(|ip: std::net::IpAddr| (ip, 0).into());
                 let client = Client { address, ..Client::default() };
                 Connection::Tcp(Box::new(self.filter.carry(link, client)))
@@ -98,7 +86,9 @@ impl host::Filter for Module {
         }
     }
 
-    fn watch(&self, _: Duration) -> Self::Observer { Nothing }
+    fn watch(&self, _: Duration) -> Self::Observer {
+        self.filter.watch()
+    }
 }
 
 host::filter!(Module);
