@@ -218,6 +218,13 @@ impl Link {
     pub fn set_deadline(&mut self, deadline: Option<Duration>) {
         self.deadline = deadline;
     }
+
+    /// The deadline that is set. A protocol that carries another one, and needs time itself, reads
+    /// here what the other one wants.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
 }
 
 /// What a bridge waits for after a call.
