@@ -8,6 +8,7 @@ use codec_capsule::{Datagram, UDP_PAYLOAD};
 use dimpl::{CertificateError, Dtls, Error, Output, SecurityError};
 
 use crate::Shared;
+use crate::cookie;
 use crate::hello::{self, Choice, ClientHello, Cookie};
 use crate::identity::{CertificateIdentity, Refusal};
 use crate::provider::expect_cookie;
@@ -139,7 +140,8 @@ impl Association {
         datagram: &[u8],
     ) -> Result<(), Error> {
         self.dtls.handle_timeout(shared.instant(now))?;
-        let before = hello.without_cookie(self.choice);
+        let padding = cookie::padding(&self.cookie).unwrap_or_default();
+        let before = hello.before(self.choice, padding);
         for message_seq in 0..hello.message_seq {
             let before = hello::client_hello(message_seq, &before);
             expect_cookie(&self.cookie, || self.dtls.handle_packet(&before))?;

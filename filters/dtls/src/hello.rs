@@ -15,6 +15,7 @@ const DTLS_1_2: [u8; 2] = [0xfe, 0xfd];
 const DTLS_1_3: [u8; 2] = [0xfe, 0xfc];
 
 const SUPPORTED_GROUPS: u16 = 10;
+const PADDING: u16 = 21;
 const EXTENDED_MASTER_SECRET: u16 = 23;
 const SUPPORTED_VERSIONS: u16 = 43;
 const COOKIE: u16 = 44;
@@ -29,7 +30,7 @@ const RETRY: [u8; 32] = [
     0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
-/// A cookie: HMAC-SHA256.
+/// A cookie: two octets of [`ClientHello::padding`], and a MAC that [`cookie`](crate::cookie) makes.
 pub(crate) type Cookie = [u8; 32];
 
 /// What a datagram that begins with a handshake record is.
@@ -63,6 +64,8 @@ pub(crate) struct ClientHello<'a> {
     has_group: bool,
     /// Where the extension with the cookie of DTLS 1.3 is, with its header.
     cookie_extension: Option<Range<usize>>,
+    /// Where the one that only takes space is (RFC 7685).
+    padding_extension: Option<Range<usize>>,
 }
 
 /// Which handshake a ClientHello leads to.
@@ -189,6 +192,7 @@ impl<'a> ClientHello<'a> {
             has_key_share: false,
             has_group: false,
             cookie_extension: None,
+            padding_extension: None,
         };
         if reader.is_empty() {
             return Some(hello);
@@ -226,6 +230,11 @@ impl<'a> ClientHello<'a> {
                 data.vector(2)?;
                 // Twice is not allowed (RFC 8446 §4.2).
                 if self.cookie_extension.replace(place).is_some() {
+                    return None;
+                }
+            }
+            PADDING => {
+                if self.padding_extension.replace(place).is_some() {
                     return None;
                 }
             }
@@ -291,43 +300,67 @@ impl<'a> ClientHello<'a> {
         !self.cookie.is_empty() || self.cookie_extension.is_some()
     }
 
+    /// How much padding there is: 0 for none, else one more than its length.
+    pub(crate) fn padding(&self) -> u16 {
+        let place = self.padding_extension.as_ref();
+        place.map_or(0, |place| u16::try_from(place.len().saturating_sub(3)).unwrap_or(u16::MAX))
+    }
+
     /// The body of the ClientHello that came, or would have come, before this one without a cookie.
     ///
     /// In DTLS 1.2 only some parameters are the same in both (RFC 6347 §4.2.1), but the first one is not
-    /// part of the transcript. In DTLS 1.3 it is, and but for the cookie they are the same, because no
-    /// other key share was asked for (RFC 8446 §4.1.2).
-    pub(crate) fn without_cookie(&self, choice: Choice) -> Vec<u8> {
+    /// part of the transcript. In DTLS 1.3 it is, and they are the same but for the cookie and the
+    /// `padding` (RFC 8446 §4.1.2), because no other key share was asked for.
+    pub(crate) fn before(&self, choice: Choice, padding: u16) -> Vec<u8> {
         let part = |range: Range<usize>| self.body.get(range).unwrap_or_default();
         let end = self.body.len();
         let mut body = Vec::with_capacity(end);
-        match (choice, &self.cookie_extension) {
-            (Choice::Certificate13(_), Some(place)) => {
-                let start = self.extensions + 2;
-                let len = (end - start).saturating_sub(place.len());
-                body.extend_from_slice(part(0..self.extensions));
-                // Shorter than what it was read from.
-                body.extend_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
-                body.extend_from_slice(part(start..place.start));
-                body.extend_from_slice(part(place.end..end));
-            }
-            (Choice::Certificate13(_), None) => body.extend_from_slice(self.body),
-            _ => {
-                body.extend_from_slice(part(0..self.cookie.start.saturating_sub(1)));
-                body.push(0);
-                body.extend_from_slice(part(self.cookie.end..end));
+        if !matches!(choice, Choice::Certificate13(_)) {
+            body.extend_from_slice(part(0..self.cookie.start.saturating_sub(1)));
+            body.push(0);
+            body.extend_from_slice(part(self.cookie.end..end));
+            return body;
+        }
+        body.extend_from_slice(part(0..self.extensions));
+        let mut rest = self.extensions + 2;
+        let mut extensions = Vec::with_capacity(end - self.extensions);
+        let mut places = [&self.cookie_extension, &self.padding_extension];
+        places.sort_unstable_by_key(|place| place.as_ref().map(|place| place.start));
+        let mut padded = false;
+        for place in places.into_iter().flatten() {
+            extensions.extend_from_slice(part(rest..place.start));
+            rest = place.end;
+            if Some(place) == self.padding_extension.as_ref() {
+                pad(&mut extensions, padding);
+                padded = true;
             }
         }
+        extensions.extend_from_slice(part(rest..end));
+        if !padded {
+            pad(&mut extensions, padding);
+        }
+        // Not longer than a datagram with as much padding as one can have.
+        body.extend_from_slice(&u16::try_from(extensions.len()).unwrap_or(u16::MAX).to_be_bytes());
+        body.extend_from_slice(&extensions);
         body
     }
 
     /// What the cookie is made of, besides the client's address.
-    pub(crate) fn parameters(&self, choice: Choice) -> Vec<u8> {
-        let mut parameters = self.without_cookie(choice);
+    pub(crate) fn parameters(&self, choice: Choice, padding: u16) -> Vec<u8> {
+        let mut parameters = self.before(choice, padding);
         if !matches!(choice, Choice::Certificate13(_)) {
             parameters.truncate(self.extensions.saturating_sub(self.cookie.len()));
         }
         parameters
     }
+}
+
+/// Adds the padding that [`ClientHello::padding`] told.
+fn pad(extensions: &mut Vec<u8>, padding: u16) {
+    let Some(len) = padding.checked_sub(1) else { return };
+    extensions.extend_from_slice(&PADDING.to_be_bytes());
+    extensions.extend_from_slice(&len.to_be_bytes());
+    extensions.resize(extensions.len() + usize::from(len), 0);
 }
 
 fn numbers(octets: &[u8]) -> impl Iterator<Item = u16> {

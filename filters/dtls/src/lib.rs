@@ -419,10 +419,9 @@ impl<P: Protocol> Dtls<P> {
             };
         }
         let now = link.now();
-        let parameters = hello.parameters(choice);
         let mut secrets = self.shared.secrets.borrow_mut();
         let valid = cookie
-            .filter(|cookie| secrets.accept(now, &self.source, &parameters, cookie))
+            .filter(|cookie| secrets.accept(now, &self.source, hello, choice, cookie))
             .filter(|_| match choice {
                 Choice::Certificate13(_) => hello.message_seq == 1,
                 _ => (1..=MAX_COOKIE_EXCHANGES).contains(&hello.message_seq),
@@ -440,7 +439,7 @@ impl<P: Protocol> Dtls<P> {
                 return self.refuse(link, "bad_cookie", hello.record_sequence, 47);
             }
         }
-        let cookie = secrets.make(now, &self.source, &parameters);
+        let cookie = secrets.make(now, &self.source, hello, choice);
         drop(secrets);
         self.shared.stats.cookies_sent.increment();
         link.reply(association::capsule(&hello::request_cookie(hello, choice, &cookie)));
