@@ -471,3 +471,135 @@ fn pair(
         Err(error) => Err(("certificate", format!("cannot be used: {error}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Outer {
+        dtls: Config,
+    }
+
+    fn mistakes(json: &str) -> Vec<String> {
+        let (outer, mut mistakes) = filter_config::read::<Outer>(json.as_bytes());
+        let settings = Settings::compile(outer.dtls, "dtls", &mut mistakes);
+        assert_eq!(settings.is_some(), mistakes.is_empty());
+        mistakes.into_list().iter().map(ToString::to_string).collect()
+    }
+
+    const CERTIFICATE: &str = include_str!("../tests/certs/server.pem");
+    const KEY: &str = include_str!("../tests/certs/server.key");
+    const OTHER: &str = include_str!("../tests/certs/client.key");
+
+    fn with_certificate(certificate: &str, key: &str, more: &str) -> Vec<String> {
+        let json = |text: &str| Value::String(text.to_owned()).to_string();
+        let (certificate, key) = (json(certificate), json(key));
+        mistakes(&format!(
+            r#"{{"dtls": {{"certificate": {certificate}, "private_key": {key}{more}}}}}"#
+        ))
+    }
+
+    #[test]
+    fn good_configurations_are_taken() {
+        assert!(mistakes(r#"{"dtls": {"psk": [{"identity": "a", "key": "00ff"}]}}"#).is_empty());
+        assert!(
+            mistakes(r#"{"dtls": {"psk": [{"identity": "a", "key_base64": "AP8="}]}}"#).is_empty()
+        );
+        assert!(with_certificate(CERTIFICATE, KEY, r#", "idle_timeout": "60s""#).is_empty());
+    }
+
+    #[test]
+    fn mistakes_have_their_place_and_show_no_secret() {
+        let found = mistakes(
+            r#"{"dtls": {
+                "psk": [
+                    {"identity": "a", "key": "5ec3e7"},
+                    {"identity": "a", "key": "5ec3e7"},
+                    {"identity": "", "key": "5ec3e7x"},
+                    {"identity": 5, "key": 5337},
+                    {"key_base64": "5ec3e7", "identity": "b"},
+                    {"identity": "c", "key": "5ec3e7", "key_base64": "5ec3e7"},
+                    {"identity": "d"},
+                    {"identity": "e", "key": "", "kye": "5ec3e7"},
+                    "5ec3e7"
+                ],
+                "private_key": ["5ec3e7"],
+                "max_handshakes": 0,
+                "handshake_timeout": "0s"
+            }}"#,
+        );
+        assert_eq!(
+            found,
+            [
+                "dtls.psk[3].identity: is not a string",
+                "dtls.psk[7]: unknown field `kye`, expected `identity`, `key` or `key_base64`",
+                "dtls.psk[8]: is not an object",
+                "dtls.psk[1].identity: is there twice (got \"a\")",
+                "dtls.psk[2].identity: must have 1 to 256 octets (got 0)",
+                "dtls.psk[2].key: must be a string of pairs of hexadecimal digits",
+                "dtls.psk[3].identity: must have 1 to 256 octets (got 0)",
+                "dtls.psk[3].key: must be a string of pairs of hexadecimal digits",
+                "dtls.psk[4].key_base64: must be a string in Base64 with padding",
+                "dtls.psk[5]: must have exactly one of key and key_base64",
+                "dtls.psk[6]: must have exactly one of key and key_base64",
+                "dtls.psk[7].key: must have 1 to 64 octets (got 0)",
+                "dtls.certificate: must be there with private_key",
+                "dtls.max_handshakes: must be from 1 to 1000000 (got 0)",
+                "dtls.handshake_timeout: must be from 100ms to 300s (got 0ns)",
+            ]
+        );
+        let found = mistakes(r#"{"dtls": {"psk": {"identity": "a", "key": "5ec3e7"}}}"#);
+        assert_eq!(found, ["dtls.psk: is not a list"]);
+    }
+
+    #[test]
+    fn nothing_to_show_is_a_mistake() {
+        assert_eq!(mistakes(r#"{"dtls": {}}"#), ["dtls: must have psk or certificate"]);
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_are_checked() {
+        assert_eq!(
+            with_certificate(CERTIFICATE, OTHER, ""),
+            ["dtls.private_key: is not the one of certificate"]
+        );
+        assert_eq!(with_certificate("x", KEY, ""), ["dtls.certificate: has no certificate in PEM"]);
+        let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let found = with_certificate(junk, KEY, "");
+        assert!(found[0].starts_with("dtls.certificate: cannot be used: "), "{found:?}");
+        assert_eq!(
+            with_certificate(CERTIFICATE, "x", ""),
+            ["dtls.private_key: must be a private key in PEM that is not encrypted"]
+        );
+        assert_eq!(
+            with_certificate(&CERTIFICATE.repeat(2), KEY, ""),
+            ["dtls.certificate: must be one certificate, because no other is sent (got 2)"]
+        );
+        let junk = Value::String(junk.to_owned());
+        let ca = format!(r#", "client_certificates": "required", "trusted_ca": {junk}"#);
+        let found = with_certificate(CERTIFICATE, KEY, &ca);
+        assert!(found[0].starts_with("dtls.trusted_ca: certificate 1: "), "{found:?}");
+        assert_eq!(
+            with_certificate(CERTIFICATE, KEY, r#", "client_certificates": "required""#),
+            ["dtls.trusted_ca: must be there with client_certificates: required"]
+        );
+        assert_eq!(
+            with_certificate(CERTIFICATE, KEY, r#", "trusted_ca": """#),
+            ["dtls.trusted_ca: has a meaning only with client_certificates: required"]
+        );
+    }
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let json = r#"{"dtls": {"psk": [{"identity": "a", "key": "5ec3e7"}]}}"#;
+        let (outer, mut mistakes) = filter_config::read::<Outer>(json.as_bytes());
+        let config = format!("{outer:?}");
+        let settings = Settings::compile(outer.dtls, "dtls", &mut mistakes).expect("good");
+        let debug = format!("{config}{settings:?}");
+        assert!(!debug.contains("5ec3e7"), "{debug}");
+        // 5ec3e7 as octets.
+        assert!(!debug.contains("94, 195, 231"), "{debug}");
+    }
+}
