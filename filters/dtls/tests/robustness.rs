@@ -100,7 +100,8 @@ fn apply(change: &Change, datagram: &mut Vec<u8>) {
 
 /// Handshakes take long without optimization: so few unless PROPTEST_CASES asks for more.
 fn config() -> ProptestConfig {
-    let config = ProptestConfig::default();
+    // The seed of a failure is printed; a file of them would be written beside this one.
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {
         Some(_) => config,
         None => ProptestConfig { cases: 48, ..config },
@@ -122,7 +123,8 @@ proptest! {
         let worker = worker();
         let mut world = World::new(&worker, CLIENTS[client]);
         let mut changes = changes.into_iter();
-        world.run_through(Duration::from_secs(40), Vec::new(), &mut |way, mut datagram| {
+        // Long enough for a handshake that begins when the client is about to give up.
+        world.run_through(Duration::from_secs(80), Vec::new(), &mut |way, mut datagram| {
             if way == Way::Up
                 && let Some(Some(changes)) = changes.next()
             {

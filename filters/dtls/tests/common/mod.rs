@@ -23,8 +23,19 @@ pub const KEY: &str = "00112233445566778899aabbccddeeff";
 pub const UNIX_TIME: Duration = Duration::from_secs(2_524_608_000);
 
 pub fn pem(name: &str) -> String {
-    let path = format!("{}/tests/certs/{name}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(path).expect("a certificate of the tests")
+    let text = match name {
+        "ca.pem" => include_str!("../certs/ca.pem"),
+        "server.pem" => include_str!("../certs/server.pem"),
+        "server.key" => include_str!("../certs/server.key"),
+        "client.pem" => include_str!("../certs/client.pem"),
+        "client.key" => include_str!("../certs/client.key"),
+        "stranger.pem" => include_str!("../certs/stranger.pem"),
+        "stranger.key" => include_str!("../certs/stranger.key"),
+        "server-only.pem" => include_str!("../certs/server-only.pem"),
+        "server-only.key" => include_str!("../certs/server-only.key"),
+        _ => panic!("no certificate of the tests is called {name}"),
+    };
+    text.to_owned()
 }
 
 pub fn certificate(name: &str) -> DtlsCertificate {
