@@ -364,7 +364,7 @@ impl Session {
     /// The longest payload that a message to the client may have.
     fn max_payload(&self) -> usize {
         let most = match self.transport {
-            Transport::Udp => self.common.settings.max_message_size,
+            Transport::Udp | Transport::Dtls => self.common.settings.max_message_size,
             Transport::Tcp => self.peer_max_message_size.min(self.common.settings.max_message_size),
         };
         (most as usize).saturating_sub(OVERHEAD)
@@ -376,7 +376,7 @@ impl Session {
         let szx = self.common.settings.szx;
         let most = self.max_payload();
         let whole = match self.transport {
-            Transport::Udp => len <= 16 << szx && len <= most,
+            Transport::Udp | Transport::Dtls => len <= 16 << szx && len <= most,
             Transport::Tcp => len <= most,
         };
         let default = match self.transport {
@@ -634,7 +634,7 @@ impl Session {
         let confirmable = !first
             && observation.confirmable
             && observation.run >= NON_CONFIRMABLE_RUN
-            && self.transport == Transport::Udp;
+            && self.transport != Transport::Tcp;
         observation.run = if confirmable { 0 } else { observation.run + 1 };
         observation.waits = confirmable;
         let (token, key, wanted) = (observation.token, observation.key, observation.block2);

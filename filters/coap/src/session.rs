@@ -42,8 +42,6 @@ pub struct Client {
     pub address: Option<SocketAddr>,
     /// Headers for all of its requests: what is known of it besides.
     pub headers: HeaderMap,
-    /// It cannot have given another's address for its own.
-    pub proven: bool,
 }
 
 /// A client's session: over UDP the messages from one address and port, over TCP one connection's.
@@ -100,7 +98,7 @@ impl Session {
         let now = link.now();
         let settings = &common.settings;
         let transport = settings.transport;
-        let Client { address, mut headers, proven } = client;
+        let Client { address, mut headers } = client;
         let source = address.map(|address| address.ip().to_canonical());
         headers.insert("x-protocol", HeaderValue::from_static("coap"));
         headers.insert("x-coap-transport", HeaderValue::from_static(transport.label()));
@@ -120,10 +118,8 @@ impl Session {
             _ => None,
         };
         let known = known.unwrap_or_default();
-        let proven = proven
-            || known.proven
-            || transport == Transport::Tcp
-            || settings.amplification_factor.is_none();
+        let proven =
+            known.proven || transport != Transport::Udp || settings.amplification_factor.is_none();
         let mut session = Self {
             client: address,
             transport,
@@ -156,6 +152,8 @@ impl Session {
         }
         match transport {
             Transport::Udp => link.set_deadline(Some(now + session.common.settings.idle_timeout)),
+            // The association has a timeout of its own.
+            Transport::Dtls => {}
             Transport::Tcp => session.introduce(link),
         }
         session
@@ -714,7 +712,7 @@ impl Protocol for Session {
                 self.common.stats.transfer(direction, "timeout");
             }
         }
-        if self.transport == Transport::Tcp {
+        if self.transport != Transport::Udp {
             if !self.transfers.is_empty() {
                 self.wake_at(link, now + timeout);
             }

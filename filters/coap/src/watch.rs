@@ -225,7 +225,7 @@ impl bridge::Observer for Observer {
         let octets = Bytes::copy_from_slice(octets);
         let rest = match transport {
             Transport::Tcp => self.read(direction, 0, octets).map(|()| Input::default()),
-            Transport::Udp => {
+            Transport::Udp | Transport::Dtls => {
                 let mut input = std::mem::take(&mut way.input);
                 input.push(octets);
                 self.read_frames(direction, input)

@@ -85,7 +85,7 @@ pub(crate) fn next(transport: Transport, octets: &[u8], max_message_size: u32) -
         return Next::Incomplete;
     }
     match transport {
-        Transport::Udp => datagram(octets),
+        Transport::Udp | Transport::Dtls => datagram(octets),
         Transport::Tcp => match frame_tcp(octets, max_message_size) {
             Ok(Decoded::Complete { message, .. }) if octets.len() >= message.len() => {
                 Next::Frame(message)

@@ -4,8 +4,9 @@
 use core::time::Duration;
 use std::rc::Rc;
 
+use dtls::Dtls;
 use filter_coap::config::{Mode, Transport};
-use filter_coap::{Client, Session};
+use filter_coap::{Client, Session, identity};
 use host::bridge::metrics::Registry;
 use host::bridge::{Bytes, Ended, Input, Link, Peer, Protocol, Response, StreamId, Want};
 use tunnels::{Start, Tunnels};
@@ -13,12 +14,15 @@ use tunnels::{Start, Tunnels};
 struct Module {
     filter: filter_coap::Filter,
     tunnels: Rc<tunnels::Settings>,
-    start: Rc<Start<Session>>,
+    start_udp: Rc<Start<Session>>,
+    /// With DTLS.
+    start_dtls: Option<Rc<Start<Dtls<Session>>>>,
 }
 
 /// A connection with one client, or with the tunnels of many.
 enum Connection {
     Udp(Box<Tunnels<Session>>),
+    Dtls(Box<Tunnels<Dtls<Session>>>),
     Tcp(Box<Session>),
 }
 
@@ -28,6 +32,7 @@ macro_rules! delegate {
             $(fn $name(&mut self, $($argument: $type),*) $(-> $result)? {
                 match self {
                     Self::Udp(tunnels) => tunnels.$name($($argument),*),
+                    Self::Dtls(tunnels) => tunnels.$name($($argument),*),
                     Self::Tcp(session) => session.$name($($argument),*),
                 }
             })*
@@ -55,11 +60,22 @@ impl host::Filter for Module {
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let tunnels = Rc::new(filter.tunnels(metrics));
         let carry = filter.clone();
-        let start: Rc<Start<Session>> = Rc::new(move |link, client| {
-            let tunnels::Client { address, .. } = client;
-            carry.carry(link, Client { address, ..Client::default() })
+        let start_udp: Rc<Start<Session>> = Rc::new(move |link, client| {
+            carry.carry(link, Client { address: client.address, ..Client::default() })
         });
-        Ok(Self { filter, tunnels, start })
+        let start_dtls = filter.dtls().map(|shared| -> Rc<Start<Dtls<Session>>> {
+            let filter = filter.clone();
+            Rc::new(move |_, client| {
+                let filter = filter.clone();
+                let address = client.address;
+                let source = address.map(|address| address.to_string()).unwrap_or_default();
+                Dtls::new(Rc::clone(&shared), source.as_bytes(), move |link, identity| {
+                    let headers = identity::headers(identity);
+                    filter.carry(link, Client { address, headers })
+                })
+            })
+        });
+        Ok(Self { filter, tunnels, start_udp, start_dtls })
     }
 
     fn mode(&self) -> host::Mode {
@@ -70,10 +86,13 @@ impl host::Filter for Module {
     }
 
     fn carry(&self, link: &mut Link) -> Self::Protocol {
+        let tunnels = Rc::clone(&self.tunnels);
+        if let Some(start) = &self.start_dtls {
+            return Connection::Dtls(Box::new(Tunnels::new(tunnels, Rc::clone(start))));
+        }
         match self.filter.transport() {
-            Transport::Udp => {
-                let (tunnels, start) = (Rc::clone(&self.tunnels), Rc::clone(&self.start));
-                Connection::Udp(Box::new(Tunnels::new(tunnels, start)))
+            Transport::Udp | Transport::Dtls => {
+                Connection::Udp(Box::new(Tunnels::new(tunnels, Rc::clone(&self.start_udp))))
             }
             Transport::Tcp => {
                 let address = link.surroundings().source_address();
