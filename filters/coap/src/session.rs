@@ -25,7 +25,7 @@ use crate::asked::{Asked, Verdict};
 use crate::blocks::Transfers;
 use crate::config::{Exceeded, Per, Transport};
 use crate::exchanges::{EXCHANGE_LIFETIME, Exchanges, NON_LIFETIME, Seen};
-use crate::flows::{Flow, Outstanding, ServerMessages};
+use crate::flows::{Flow, Outstanding, ToClient};
 use crate::memory::Known;
 use crate::rules::Carry;
 use crate::wire::{self, Incoming, Malformed, Next, Token};
@@ -66,7 +66,7 @@ pub struct Session {
     pub(crate) outstanding: HashMap<Token, Outstanding>,
     /// Resources observed in a flow.
     pub(crate) observing: HashMap<Token, StreamId>,
-    pub(crate) server_messages: ServerMessages,
+    pub(crate) to_client: ToClient,
     /// The last few responses of servers, for the time after the session.
     pub(crate) recent: VecDeque<(u16, Bytes)>,
     /// Checks and requests under way.
@@ -133,7 +133,7 @@ impl Session {
             key: Vec::new(),
             outstanding: HashMap::new(),
             observing: HashMap::new(),
-            server_messages: ServerMessages::default(),
+            to_client: ToClient::default(),
             recent: VecDeque::new(),
             asked: HashMap::new(),
             verdicts: Verdicts::new(settings.max_cached_verdicts),
@@ -246,13 +246,13 @@ impl Session {
         self.common.stats.message(Direction::FromClient, message_type, payload.len());
         match message.udp {
             Some((MessageType::Acknowledgement | MessageType::Reset, id)) => {
-                self.acknowledged(link, &message, id)
+                self.acknowledged(link, &message, id, payload)
             }
             Some((message_type, id)) if message.code == Code::EMPTY => {
                 self.ping(link, message_type, id)
             }
             _ if message.code.is_request() => self.request(link, &message, capsule),
-            _ => self.to_flow(self.server_messages.by_token(message.token)),
+            _ => self.to_flow(self.to_client.by_token(message.token)),
         }
     }
 
@@ -266,19 +266,31 @@ impl Session {
     }
 
     /// An acknowledgement or a reset message.
-    fn acknowledged(&mut self, link: &mut Link, message: &Incoming<'_>, id: u16) -> To {
+    fn acknowledged(
+        &mut self,
+        link: &mut Link,
+        message: &Incoming<'_>,
+        id: u16,
+        datagram: &[u8],
+    ) -> To {
         let is_reset = matches!(message.udp, Some((MessageType::Reset, _)));
         if self.heard(link, id, is_reset) {
             return To::Nowhere;
         }
-        let from = self.server_messages.by_id(id);
-        if is_reset
-            && let Some((token, _)) = from
-            && self.observing.remove(&token).is_some()
-        {
+        let Some(sent) = self.to_client.heard(id) else { return self.to_flow(None) };
+        if is_reset && self.observing.remove(&sent.token).is_some() {
             self.common.stats.observations.add(-1);
         }
-        self.to_flow(from.map(|(_, stream)| stream))
+        match sent.stream {
+            None => To::Nowhere,
+            Some(stream) if sent.original == id => To::Flow(stream),
+            Some(stream) => {
+                if let Some(capsule) = wire::with_id(datagram, sent.original) {
+                    self.send_along(link, stream, capsule);
+                }
+                To::Nowhere
+            }
+        }
     }
 
     /// An empty confirmable message: with one server, that is who it is for.
@@ -346,7 +358,7 @@ impl Session {
         if message.code.is_request() {
             self.request(link, &message, || octets.clone())
         } else {
-            self.to_flow(self.server_messages.by_token(message.token))
+            self.to_flow(self.to_client.by_token(message.token))
         }
     }
 
@@ -580,6 +592,7 @@ impl Session {
         registered
             || self.transfer_until.is_some()
             || !self.outstanding.is_empty()
+            || self.to_client.waits(now, patience)
             || !self.observing.is_empty()
             || !self.asked.is_empty()
             || !self.confirmables.is_empty()

@@ -165,6 +165,18 @@ pub(crate) fn capsule(message: &Message<'_>) -> Option<Bytes> {
     Some(Bytes::from(octets))
 }
 
+/// A datagram in its capsule, with another message ID.
+pub(crate) fn with_id(datagram: &[u8], id: u16) -> Option<Bytes> {
+    let [first, code, _, _] = *datagram.first_chunk()?;
+    let [a, b] = id.to_be_bytes();
+    let header = Header { capsule_type: CapsuleType::DATAGRAM, len: datagram.len() as u64 + 1 };
+    let mut octets = vec![0; header.encoded_len().ok()? + 1];
+    header.encode(&mut octets).ok()?;
+    octets.extend_from_slice(&[first, code, a, b]);
+    octets.extend_from_slice(datagram.get(4..)?);
+    Some(Bytes::from(octets))
+}
+
 /// A message of a stream; nothing if there can be no such message.
 pub(crate) fn frame(message: &TcpMessage<'_>) -> Option<Bytes> {
     let mut octets = vec![0; message.encoded_len().ok()?];
