@@ -362,11 +362,11 @@ impl Session {
                 Next::Incomplete => break,
                 Next::Nothing(len) => (len, false),
                 Next::Datagram { payload, len } => {
-                    (len, self.from_server(link, stream, payload, || octets.slice(at..at + len)))
+                    (len, self.server_datagram(link, stream, payload, || octets.slice(at..at + len)))
                 }
                 Next::Frame(frame) => {
                     let len = frame.len();
-                    (len, self.frame_from_server(link, stream, rest.get(..len).unwrap_or_default()))
+                    (len, self.server_frame(link, stream, rest.get(..len).unwrap_or_default()))
                 }
                 Next::Malformed(_) => {
                     self.common.stats.decode_error(Direction::ToClient, "malformed");
@@ -392,7 +392,7 @@ impl Session {
     }
 
     /// A datagram of a server. Whether it goes on to the client as it is.
-    fn from_server(
+    fn server_datagram(
         &mut self,
         link: &mut Link,
         stream: StreamId,
@@ -513,7 +513,7 @@ impl Session {
     }
 
     /// A frame of a server. Whether it goes on to the client as it is.
-    fn frame_from_server(&mut self, link: &mut Link, stream: StreamId, frame: &[u8]) -> bool {
+    fn server_frame(&mut self, link: &mut Link, stream: StreamId, frame: &[u8]) -> bool {
         let common = Rc::clone(&self.common);
         let stats = &common.stats;
         let message = match wire::tcp(frame) {
