@@ -139,11 +139,9 @@ mod tests {
             arguments in proptest::collection::vec("\\PC{0,20}", 1..5),
         ) {
             prop_assume!(segments.iter().all(|segment| segment != "." && segment != ".."));
-            let utf8 = |list: &'_ [String]| list.iter().map(|text| text.clone()).collect::<Vec<_>>();
-            let (one, other) = (utf8(&segments), utf8(&arguments));
             let text = from_options(
-                one.iter().map(|text| Utf8::from(text.as_str())),
-                other.iter().map(|text| Utf8::from(text.as_str())),
+                segments.iter().map(|text| Utf8::from(text.as_str())),
+                arguments.iter().map(|text| Utf8::from(text.as_str())),
             );
             prop_assert!(text.bytes().all(|byte| byte.is_ascii_graphic()));
             let (path, query) = text.split_once('?').unwrap();
