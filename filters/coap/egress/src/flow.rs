@@ -1,5 +1,6 @@
 //! One endpoint towards a CoAP server: a stream of datagrams to the next filter.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -82,8 +83,8 @@ impl Flow {
     pub(crate) fn new_token(&mut self, id: RequestId, random: &mut Random) -> Token {
         loop {
             let token = (random.next() as u32).to_be_bytes();
-            if !self.tokens.contains_key(&token) {
-                self.tokens.insert(token, id);
+            if let Entry::Vacant(free) = self.tokens.entry(token) {
+                free.insert(id);
                 return token;
             }
         }

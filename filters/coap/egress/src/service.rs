@@ -121,6 +121,9 @@ impl Egress {
         mut body: Bytes,
     ) -> Result<(), Failure> {
         let observe = head.method == http::Method::GET && take_event_stream(&mut head.headers);
+        if body.is_empty() {
+            head.headers.remove(CONTENT_TYPE);
+        }
         let (code, mut options) = coap_http::request::from_http(&head)?;
         if observe {
             // An event has content in any case.
@@ -197,7 +200,7 @@ impl Egress {
             && let Some(flow) = self.flows.get_mut(&stream)
         {
             if !flow.is_used_up() {
-                if flow.queue.len() >= self.settings.max_queued_requests.max(1)
+                if flow.queue.len() >= self.settings.max_queued_requests
                     && flow.active.len() >= self.settings.nstart
                 {
                     return Err(Failure::busy("too many requests wait for the CoAP server"));
@@ -251,6 +254,9 @@ impl Egress {
     fn next(&mut self, link: &mut Link, id: RequestId, first: bool) {
         let Some(exchange) = self.exchanges.get_mut(&id) else { return };
         let Some(flow) = self.flows.get_mut(&exchange.flow) else { return };
+        if matches!(exchange.phase, Phase::Queued) {
+            flow.queue.retain(|waiting| *waiting != id);
+        }
         if flow.active.contains(&id) || flow.active.len() < self.settings.nstart {
             flow.active.insert(id);
             self.transmit(link, id);

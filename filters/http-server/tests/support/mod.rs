@@ -170,7 +170,7 @@ impl<S: Service> Rig<S> {
         };
         let next_wire = Wire::default();
         let mut builder = h2::server::Builder::new();
-        builder.max_concurrent_streams(1000);
+        builder.max_concurrent_streams(1000).data_frame_budget(usize::MAX >> 1);
         let handshake = Some(Box::pin(builder.handshake(next_wire.clone())) as ServerHandshake);
         let mut rig = Self {
             bridge,
