@@ -115,6 +115,16 @@ fn a_request_is_answered_with_all_of_its_content() {
 }
 
 #[test]
+fn requests_may_arrive_in_any_pieces() {
+    for chunk in [1, 2, 9, 100] {
+        let mut rig = rig(Limits::default());
+        rig.chunk = chunk;
+        let calls = [rig.call(request("/echo"), &[7; 3000]), rig.call(request("/size/5000"), b"")];
+        assert_eq!(calls.map(|call| rig.calls[call].received.len()), [3000, 5000]);
+    }
+}
+
+#[test]
 fn requests_are_answered_in_any_order() {
     let mut rig = rig(Limits::default());
     let later = rig.call(request("/later"), b"");

@@ -182,7 +182,8 @@ impl Settings {
     /// The bounds of the HTTP/2 connection to the next filter.
     #[must_use]
     pub fn link_limits(&self) -> bridge::Limits {
-        bridge::Limits { max_streams: self.max_flows, ..bridge::Limits::default() }
+        // A flow that was ended stays until the next filter has ended it too.
+        bridge::Limits { max_streams: 2 * self.max_flows, ..bridge::Limits::default() }
     }
 }
 

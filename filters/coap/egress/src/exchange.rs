@@ -32,6 +32,8 @@ pub(crate) struct Exchange {
     pub(crate) upload: Option<Upload>,
     pub(crate) download: Option<Download>,
     pub(crate) observe: Observe,
+    /// The server's Echo option was sent back once.
+    pub(crate) is_echoed: bool,
     restarts: u8,
     pub(crate) started: Duration,
 }
@@ -150,6 +152,7 @@ impl Exchange {
             upload: None,
             download: None,
             observe: Observe::No,
+            is_echoed: false,
             restarts: 0,
             started,
         }
@@ -225,12 +228,17 @@ impl Exchange {
     /// Begins again; returns whether that was not done too often.
     fn restart(&mut self) -> bool {
         self.restarts += 1;
+        self.begin_again();
+        self.restarts <= MAX_RESTARTS
+    }
+
+    /// Forgets how far the transfers are. Without a part of the response, that is.
+    pub(crate) fn begin_again(&mut self) {
         self.download = None;
         if let Some(upload) = &mut self.upload {
             upload.offset = 0;
             upload.done = false;
         }
-        self.restarts <= MAX_RESTARTS
     }
 
     /// What a response means for the content on its way.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bridge::{Link, StreamId};
 use bytes::{Bytes, BytesMut};
-use codec_capsule::{CapsuleType, Datagram, Decoder, Event, MAX_UDP_PAYLOAD_LEN, UDP_PAYLOAD};
+use codec_capsule::{
+    CapsuleType, Datagram, Decoder, Event, Header, MAX_UDP_PAYLOAD_LEN, UDP_PAYLOAD, varint,
+};
 use codec_coap::{Message, MessageType};
 use http_server::RequestId;
 
@@ -25,12 +27,21 @@ const MAX_UNSENT: usize = 64 << 10;
 /// A context ID has at most so many bytes.
 const MAX_CONTEXT_ID_LEN: u64 = 8;
 
+/// What a flow is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    /// Authority and path.
+    pub(crate) target: String,
+    /// One transfer after the other, instead of whatever comes.
+    pub(crate) is_exclusive: bool,
+}
+
 /// What requests with the same first part of their URI share.
 #[derive(Debug)]
 pub(crate) struct Flow {
     stream: StreamId,
-    /// What it is found by; none for one that is not shared.
-    pub(crate) key: Option<String>,
+    /// What it is found by; none for one that nobody else may use.
+    pub(crate) key: Option<Key>,
     tokens: BTreeMap<Token, RequestId>,
     /// The messages sent last for each request, to find what is acknowledged or reset.
     message_ids: BTreeMap<u16, RequestId>,
@@ -54,7 +65,7 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(stream: StreamId, key: Option<String>, random: &mut Random) -> Self {
+    pub(crate) fn new(stream: StreamId, key: Option<Key>, random: &mut Random) -> Self {
         Self {
             stream,
             key,
@@ -194,10 +205,12 @@ impl Flow {
 
 /// A message as a DATAGRAM capsule.
 pub(crate) fn capsule(message: &Message<'_>) -> Option<Bytes> {
-    let mut datagram = vec![0; message.encoded_len().ok()?];
-    message.encode(&mut datagram).ok()?;
-    let datagram = Datagram { context_id: UDP_PAYLOAD, payload: &datagram };
-    let mut capsule = vec![0; datagram.encoded_len().ok()?];
-    datagram.encode(&mut capsule).ok()?;
+    let len = message.encoded_len().ok()?;
+    let context_id_len = varint::len(UDP_PAYLOAD).ok()?;
+    let header = Header { capsule_type: CapsuleType::DATAGRAM, len: (context_id_len + len) as u64 };
+    let mut capsule = vec![0; header.encoded_len().ok()? + context_id_len + len];
+    let mut at = header.encode(&mut capsule).ok()?;
+    at += varint::encode(UDP_PAYLOAD, capsule.get_mut(at..)?).ok()?;
+    message.encode(capsule.get_mut(at..)?).ok()?;
     Some(Bytes::from(capsule))
 }

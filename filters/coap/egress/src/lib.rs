@@ -11,8 +11,12 @@
 //! `x-carry: flow`, whose content are DATAGRAM capsules (RFC 9297) in both directions. To the CoAP server one flow is
 //! one endpoint. Requests with the same authority and the same first segments of the path share a flow, except those
 //! whose content goes block by block: servers tell such transfers apart by endpoint and path alone (RFC 7959 §2.4),
-//! so each has a flow of its own. A flow ends after a time without a request. After so many messages that its message
-//! IDs could be taken for duplicates (RFC 7252 §4.4), another takes its place.
+//! so each has a flow of its own while it lasts. A flow ends after a time without a request. After so many messages that
+//! its message IDs could be taken for duplicates (RFC 7252 §4.4), another takes its place.
+//!
+//! A flow is ended with END_STREAM. Envoy's UDP upstream never ends its side, but the route's `timeout` counts from
+//! there on, so the routes of flows must have one, such as `1s`: with `0s` every flow would leave a stream and a socket
+//! behind. It does not end a flow that is in use.
 //!
 //! # Request headers
 //!
@@ -21,6 +25,8 @@
 //! | `accept: text/event-stream`, on GET | observes the resource: each notification becomes an event |
 //! | `x-coap-type: non` | sends non-confirmable messages |
 //! | `x-coap-hop-limit: <n>` | Hop-Limit as received on the way here: *n* - 1 is sent on (RFC 8768 §3) |
+//!
+//! A server that asks for an Echo option with 4.01 is sent it, once for each request (RFC 9175 §2.3).
 //!
 //! An event has the sequence number of its notification as `id` and its payload as `data`: as it is if the
 //! Content-Format is text, else in base64. The response's `x-coap-content-type` says what it is of. An event

@@ -19,7 +19,7 @@ use http_server::{Clients, RequestId, Service};
 use crate::config::Settings;
 use crate::event;
 use crate::exchange::{Exchange, Observation, Observe, Phase, Step, Target, Upload};
-use crate::flow::{self, Flow, Token};
+use crate::flow::{self, Flow, Key, Token};
 use crate::random::Random;
 use crate::stats::{self, Stats};
 
@@ -39,8 +39,8 @@ pub struct Egress {
     stats: Stats,
     random: Random,
     flows: BTreeMap<StreamId, Flow>,
-    /// The flows that requests may share.
-    keys: BTreeMap<String, StreamId>,
+    /// The flows that other requests may use.
+    keys: BTreeMap<Key, StreamId>,
     exchanges: BTreeMap<RequestId, Exchange>,
     timers: BTreeSet<(Duration, Timer)>,
     /// Flows with datagrams that wait for room.
@@ -139,7 +139,7 @@ impl Egress {
         let szx = self.settings.szx;
         let upload = (body.len() > 16 << szx).then_some(Upload { offset: 0, szx, done: false });
         let target = self.target(&head)?;
-        let flow = self.flow_to(link, &target, upload.is_none())?;
+        let flow = self.flow_to(link, &target, upload.is_some())?;
         let mut exchange = Exchange::new(target, flow, code, link.now());
         exchange.is_head = head.method == http::Method::HEAD;
         exchange.options = options;
@@ -188,17 +188,21 @@ impl Egress {
         Ok(Target { authority, path })
     }
 
-    /// The flow for a request with this target.
+    /// The flow for a request with this target; an exclusive one is without requests.
     fn flow_to(
         &mut self,
         link: &mut Link,
         target: &Target,
-        shared: bool,
+        is_exclusive: bool,
     ) -> Result<StreamId, Failure> {
-        let key = shared.then(|| format!("{}{}", target.authority, target.path));
-        if let Some(stream) = key.as_ref().and_then(|key| self.keys.get(key)).copied()
+        let key = Key { target: format!("{}{}", target.authority, target.path), is_exclusive };
+        if let Some(stream) = self.keys.get(&key).copied()
             && let Some(flow) = self.flows.get_mut(&stream)
         {
+            if is_exclusive {
+                // Until its transfer is over.
+                self.keys.remove(&key);
+            }
             if !flow.is_used_up() {
                 if flow.queue.len() >= self.settings.max_queued_requests
                     && flow.active.len() >= self.settings.nstart
@@ -207,6 +211,7 @@ impl Egress {
                 }
                 return Ok(stream);
             }
+            self.keys.remove(&key);
             flow.key = None;
             if flow.members.is_empty() {
                 self.close(link, stream);
@@ -233,10 +238,10 @@ impl Egress {
             OpenError::InvalidRequest => FromHttpError::InvalidPath.into(),
             _ => Failure::LOST,
         })?;
-        if let Some(key) = &key {
+        if !is_exclusive {
             self.keys.insert(key.clone(), stream);
         }
-        self.flows.insert(stream, Flow::new(stream, key, &mut self.random));
+        self.flows.insert(stream, Flow::new(stream, Some(key), &mut self.random));
         self.stats.flows.increment();
         Ok(stream)
     }
@@ -523,6 +528,15 @@ impl Egress {
             return self.observing(link, clients, id, message);
         }
         exchange.phase = Phase::Idle;
+        if message.code == Code::UNAUTHORIZED
+            && let Some(echo) = message.options.echo()
+            && !std::mem::replace(&mut exchange.is_echoed, true)
+        {
+            // The server wants to see that the request is fresh (RFC 9175 §2.3).
+            exchange.options.push(OptionNumber::ECHO, echo);
+            exchange.begin_again();
+            return self.next(link, id, true);
+        }
         match exchange.uploaded(message) {
             Step::Continue => self.next(link, id, true),
             Step::Elsewhere => self.move_to_own_flow(link, clients, id),
@@ -595,7 +609,7 @@ impl Egress {
     fn move_to_own_flow(&mut self, link: &mut Link, clients: &mut Clients, id: RequestId) {
         let Some(exchange) = self.exchanges.get(&id) else { return };
         let (target, old) = (exchange.target.clone(), exchange.flow);
-        match self.flow_to(link, &target, false) {
+        match self.flow_to(link, &target, true) {
             Ok(flow) => {
                 self.leave(link, old, id);
                 if let Some(exchange) = self.exchanges.get_mut(&id) {
@@ -783,13 +797,14 @@ impl Egress {
         if !flow.members.is_empty() {
             return;
         }
-        if flow.key.is_none() {
-            self.close(link, stream);
-        } else {
-            let at = link.now() + self.settings.flow_idle_timeout;
-            flow.idle = Some(at);
-            self.timers.insert((at, Timer::Flow(stream)));
+        let Some(key) = flow.key.clone() else { return self.close(link, stream) };
+        // Of flows for one transfer after the other, one at a time is kept.
+        if *self.keys.entry(key).or_insert(stream) != stream {
+            return self.close(link, stream);
         }
+        let at = link.now() + self.settings.flow_idle_timeout;
+        flow.idle = Some(at);
+        self.timers.insert((at, Timer::Flow(stream)));
     }
 
     /// Ends a flow without requests.

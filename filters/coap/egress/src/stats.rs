@@ -1,5 +1,7 @@
 //! What is counted.
 
+use std::collections::BTreeMap;
+
 use bridge::metrics::{Histogram, Metric, Registry};
 use codec_coap::Code;
 
@@ -7,6 +9,8 @@ use codec_coap::Code;
 #[derive(Debug)]
 pub(crate) struct Stats {
     metrics: Registry,
+    /// By method and code.
+    requests: BTreeMap<(&'static str, &'static str), Metric>,
     pub(crate) flows: Metric,
     pub(crate) observations: Metric,
     pub(crate) retransmissions: Metric,
@@ -26,14 +30,19 @@ impl Stats {
             dropped: metrics.counter("coap_egress_datagrams_dropped_total", &[]),
             skipped: metrics.counter("coap_egress_events_skipped_total", &[]),
             microseconds: metrics.histogram("coap_egress_request_microseconds", &[]),
+            requests: BTreeMap::new(),
             metrics: metrics.clone(),
         }
     }
 
     /// A request was answered: with a CoAP response, or for a reason of the gateway's own.
-    pub(crate) fn request(&self, method: &'static str, code: &'static str) {
-        let labels = [("method", method), ("code", code)];
-        self.metrics.counter("coap_egress_requests_total", &labels).increment();
+    pub(crate) fn request(&mut self, method: &'static str, code: &'static str) {
+        let metrics = &self.metrics;
+        let requests = self.requests.entry((method, code)).or_insert_with(|| {
+            let labels = [("method", method), ("code", code)];
+            metrics.counter("coap_egress_requests_total", &labels)
+        });
+        requests.increment();
     }
 
     /// A datagram had no effect.

@@ -22,6 +22,7 @@ use codec_coap::{
     Options,
 };
 use filter_config::{Mistakes, Seconds, Whole};
+use proptest::prelude::*;
 use support::Rig;
 
 type N = OptionNumber;
@@ -891,8 +892,51 @@ fn long_content_is_sent_in_blocks_in_a_flow_of_its_own() {
         taker.run(&mut world);
         assert_eq!((world.status(call), taker.requests), (Some(204), requests));
         assert!(taker.taken == body(len));
+        world.rig.wait(SECOND * 10);
         assert_eq!(world.rig.streams[1].ended, Some(true));
     }
+}
+
+#[test]
+fn uploads_share_a_flow_one_after_the_other_but_never_at_once() {
+    let mut world = World::new();
+    let one = world.call("PUT", "/a", &[], &body(2000));
+    let other = world.call("PUT", "/a", &[], &body(3000));
+    let firsts = world.sent();
+    assert_eq!(firsts.iter().map(|sent| sent.flow).collect::<Vec<_>>(), [0, 1]);
+    for (first, call) in firsts.iter().zip([one, other]) {
+        let mut taker = Taker::new(6);
+        taker.take(&mut world, first);
+        taker.run(&mut world);
+        assert_eq!(world.status(call), Some(204));
+    }
+    // One is kept.
+    assert_eq!((world.rig.streams[0].ended, world.rig.streams[1].ended), (None, Some(true)));
+    let next = world.call("PUT", "/a", &[], &body(2000));
+    let mut taker = Taker::new(6);
+    taker.run(&mut world);
+    assert_eq!((world.status(next), world.rig.streams.len()), (Some(204), 2));
+    world.assert_idle();
+}
+
+#[test]
+fn a_server_that_wants_to_see_its_echo_sees_it_once() {
+    let mut world = World::new();
+    let echo = [option(N::ECHO, &b"fresh"[..])];
+    let call = world.get("/a");
+    let sent = world.one();
+    world.piggyback(&sent, Code::UNAUTHORIZED, &echo, b"");
+    let sent = world.one();
+    assert_eq!(sent.message().options.echo(), Some(&b"fresh"[..]));
+    world.piggyback(&sent, Code::CONTENT, &[], b"x");
+    assert_eq!(world.status(call), Some(200));
+    let call = world.get("/a");
+    for _ in 0..2 {
+        let sent = world.one();
+        world.piggyback(&sent, Code::UNAUTHORIZED, &echo, b"");
+    }
+    world.none();
+    assert_eq!(world.status(call), Some(403));
 }
 
 #[test]
@@ -1314,4 +1358,143 @@ fn everything_ends_with_the_connection() {
     assert!(world.rig.closed);
     assert_eq!(world.metrics.gauge("coap_egress_observations_active", &[]).value(), 0);
     assert_eq!(world.requests("get", "gone"), 2);
+}
+
+/// Something that happens, chosen at random.
+#[derive(Debug, Clone)]
+enum Act {
+    Get(u8, bool, bool),
+    Put(u8, usize),
+    Cancel(usize),
+    Wait(u16),
+    /// A message about one of those that were sent: its type, code, which of them, whether it has that one's message
+    /// ID and token, its options and its payload.
+    Answer(u8, u8, usize, bool, bool, Vec<(u8, u32)>, usize),
+    Octets(Vec<u8>),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let number = proptest::sample::select(vec![4_u8, 6, 6, 12, 14, 23, 23, 27, 27, 28, 9]);
+    let code = proptest::sample::select(vec![
+        0_u8, 1, 65, 68, 69, 69, 69, 69, 95, 95, 129, 132, 136, 141, 163,
+    ]);
+    prop_oneof![
+        (0..3_u8, any::<bool>(), any::<bool>())
+            .prop_map(|(path, events, non)| Act::Get(path, events, non)),
+        (0..3_u8, 0..200_usize).prop_map(|(path, len)| Act::Put(path, len)),
+        any::<usize>().prop_map(Act::Cancel),
+        (0..40_000_u16).prop_map(Act::Wait),
+        (
+            0..4_u8,
+            code,
+            any::<usize>(),
+            any::<bool>(),
+            proptest::bool::weighted(0.8),
+            proptest::collection::vec((number, 0..300_u32), 0..4),
+            0..40_usize,
+        )
+            .prop_map(|(kind, code, which, id, token, options, len)| {
+                Act::Answer(kind, code, which, id, token, options, len)
+            }),
+        proptest::collection::vec(any::<u8>(), 0..40).prop_map(Act::Octets),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever the server and the clients do, every request is answered, and nothing is left behind.
+    #[test]
+    fn every_request_comes_to_an_end(acts in proptest::collection::vec(act(), 1..60)) {
+        let mut world = World::with(Config {
+            block_size: Whole(16),
+            max_response_size: Whole(64),
+            max_held_size: Whole(100),
+            nstart: Whole(2),
+            max_queued_requests: Whole(3),
+            max_flows: Whole(3),
+            ..config()
+        });
+        let mut all: Vec<Sent> = Vec::new();
+        let mut cancelled = std::collections::BTreeSet::new();
+        for act in acts {
+            match act {
+                Act::Get(path, events, non) => {
+                    let accept = if events { "text/event-stream" } else { "*/*" };
+                    let kind = if non { "non" } else { "con" };
+                    let headers = [("accept", accept), ("x-coap-type", kind)];
+                    world.call("GET", &format!("/{path}"), &headers, b"");
+                }
+                Act::Put(path, len) => {
+                    world.call("PUT", &format!("/{path}"), &[], &body(len));
+                }
+                Act::Cancel(which) => {
+                    if !world.rig.calls.is_empty() {
+                        let which = which % world.rig.calls.len();
+                        world.rig.cancel(which);
+                        cancelled.insert(which);
+                    }
+                }
+                Act::Wait(time) => world.rig.wait(Duration::from_millis(time.into())),
+                Act::Answer(kind, code, which, same_id, same_token, mut options, len) => {
+                    // Most often about one of the latest.
+                    let Some(sent) = all.iter().rev().take(6).cycle().nth(which % 6).cloned() else { continue };
+                    if world.rig.streams[sent.flow].ended.is_some() {
+                        continue;
+                    }
+                    options.sort_unstable();
+                    options.dedup_by_key(|option| option.0);
+                    let request = sent.message();
+                    let mut values = Vec::new();
+                    for (number, value) in &options {
+                        values.push((u16::from(*number), value.to_be_bytes()));
+                    }
+                    let list: Vec<_> = values
+                        .iter()
+                        .map(|(number, value)| match OptionNumber(*number) {
+                            N::ETAG | N::OSCORE => option(OptionNumber(*number), &value[2..]),
+                            number => option(number, u32::from_be_bytes(*value)),
+                        })
+                        .collect();
+                    let message = Message {
+                        message_type: MessageType::from_bits(kind),
+                        code: Code(code),
+                        message_id: if same_id { request.message_id } else { which as u16 },
+                        token: if same_token { request.token } else { b"x" },
+                        options: Options::from(&*list),
+                        payload: &[b'p'; 40][..len],
+                    };
+                    let empty = Message::empty(message.message_type, message.message_id);
+                    let message = if code == 0 { empty } else { message };
+                    if message.encoded_len().is_ok() {
+                        world.deliver(sent.flow, &message);
+                    }
+                }
+                Act::Octets(octets) => {
+                    if let Some(flow) = (0..world.rig.streams.len()).rev().find(|flow| world.rig.streams[*flow].ended.is_none()) {
+                        world.sent();
+                        world.deliver_octets(flow, &octets);
+                    }
+                }
+            }
+            all.extend(world.sent());
+            // The next filter ends what was ended, as a route's timeout does.
+            for stream in world.rig.streams.iter_mut().filter(|stream| stream.ended.is_some()) {
+                stream.finish();
+            }
+            world.rig.run();
+        }
+        for _ in 0..40 {
+            world.rig.wait(SECOND * 30);
+            world.sent();
+            for stream in world.rig.streams.iter_mut().filter(|stream| stream.ended.is_some()) {
+                stream.finish();
+            }
+            world.rig.run();
+        }
+        for (index, call) in world.rig.calls.iter().enumerate() {
+            prop_assert!(cancelled.contains(&index) || call.ended == Some(true), "call {index} {:?}", call.status);
+        }
+        world.assert_idle();
+    }
 }

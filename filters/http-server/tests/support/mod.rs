@@ -142,6 +142,8 @@ pub(crate) struct Rig<S> {
     handshake: Option<ServerHandshake>,
     next: Option<h2::server::Connection<Wire, Bytes>>,
     pub(crate) streams: Vec<Stream>,
+    /// How many of the client's octets arrive at once.
+    pub(crate) chunk: usize,
     /// Whether the bridge wants the native connection closed.
     pub(crate) closed: bool,
 }
@@ -183,6 +185,7 @@ impl<S: Service> Rig<S> {
             handshake,
             next: None,
             streams: Vec::new(),
+            chunk: usize::MAX,
             closed: false,
         };
         rig.run();
@@ -261,8 +264,8 @@ impl<S: Service> Rig<S> {
             self.drive_next();
             let to_bridge = self.client_wire.take();
             let from_next = self.next_wire.take();
-            if !to_bridge.is_empty() {
-                self.bridge.handle_native(self.now, Bytes::from(to_bridge.clone()));
+            for chunk in to_bridge.chunks(self.chunk) {
+                self.bridge.handle_native(self.now, Bytes::copy_from_slice(chunk));
             }
             if !from_next.is_empty() {
                 self.bridge.handle_http(self.now, Bytes::from(from_next.clone()));
