@@ -16,7 +16,8 @@
 //!
 //! A flow is ended with END_STREAM. Envoy's UDP upstream never ends its side, but the route's `timeout` counts from
 //! there on, so the routes of flows must have one, such as `1s`: with `0s` every flow would leave a stream and a socket
-//! behind. It does not end a flow that is in use.
+//! behind. It does not end a flow that is in use. Until then it counts as a stream, so the next filter has to allow twice
+//! as many of them at once as there may be flows.
 //!
 //! # Request headers
 //!

@@ -576,9 +576,8 @@ impl Egress {
             Step::Final => {
                 let head =
                     coap_http::response::to_http(message.code, &message.options, message.payload);
-                let content =
-                    if head.status() == StatusCode::NOT_MODIFIED { &[] } else { message.payload };
-                self.finish(link, clients, id, message.code, head, Bytes::copy_from_slice(content));
+                let content = Bytes::copy_from_slice(message.payload);
+                self.finish(link, clients, id, message.code, head, content);
             }
             Step::Broken(reason) => self.fail(link, clients, id, Failure::broken(reason)),
         }
@@ -595,7 +594,7 @@ impl Egress {
         content: Bytes,
     ) {
         let Some(exchange) = self.exchanges.get(&id) else { return };
-        if exchange.is_head {
+        if exchange.is_head || head.status() == StatusCode::NOT_MODIFIED {
             clients.respond(id, head, true);
         } else {
             clients.respond_with(id, head, content);
@@ -727,7 +726,6 @@ impl Egress {
             }
             self.slow.insert(id);
         } else {
-            observation.waiting = None;
             clients.send(id, event);
         }
         self.rest(link, id);
@@ -771,7 +769,6 @@ impl Egress {
     /// Forgets a request that was answered, or that nobody waits for.
     fn end(&mut self, link: &mut Link, id: RequestId, label: &'static str) {
         self.discard(id);
-        self.slow.remove(&id);
         let Some(mut exchange) = self.exchanges.remove(&id) else { return };
         set_timer(&mut self.timers, &mut exchange, id, None);
         self.stats.request(exchange.code.label(), label);

@@ -328,6 +328,18 @@ fn errors_of_the_server_are_passed_on_with_their_explanation() {
     assert!(sent.message().options.etags().eq([&[1][..]]));
     world.piggyback(&sent, Code::VALID, &[option(N::ETAG, &b"\x01"[..])], b"");
     assert_eq!((world.status(call), world.text(call)), (Some(304), ""));
+    // Which has no content, whatever the server sends.
+    for szx in [0, 6] {
+        let call = world.get("/a");
+        loop {
+            let Some(sent) = world.sent().pop() else { break };
+            let num = sent.message().options.block2().map_or(0, |block| block.num);
+            let block = Block { num, more: num == 0 && szx == 0, szx };
+            world.piggyback(&sent, Code::VALID, &[option(N::BLOCK2, block)], &[b'x'; 16]);
+        }
+        assert_eq!((world.status(call), world.text(call)), (Some(304), ""));
+        assert_eq!(world.rig.calls[call].ended, Some(true));
+    }
 }
 
 #[test]
@@ -394,6 +406,8 @@ fn a_separate_response_is_acknowledged_as_often_as_it_comes() {
     let call = world.get("/a");
     let sent = world.one();
     world.empty(&sent, Ack);
+    // What was acknowledged cannot be reset.
+    world.empty(&sent, Rst);
     world.rig.wait(SECOND * 50);
     world.none();
     assert_eq!(world.status(call), None);
@@ -527,6 +541,8 @@ fn what_is_no_message_for_us_has_no_effect() {
         payload: b"forged",
     };
     world.deliver(0, &content);
+    let unknown = [option(OptionNumber(65_001), &b""[..])];
+    world.deliver(0, &Message { options: Options::from(&unknown), ..content });
     world.deliver(0, &Message { message_id: id.wrapping_add(1), ..content });
     world.deliver(0, &Message { message_type: Non, message_id: 2, ..content });
     world.deliver(0, &Message::empty(Rst, id.wrapping_add(1)));
@@ -666,6 +682,7 @@ fn a_lost_flow_is_a_bad_gateway() {
     world.rig.streams[0].reset();
     world.rig.run();
     assert_eq!(world.status(call), Some(502));
+
     let observer = world.call("GET", "/a", &[("accept", "text/event-stream")], b"");
     let sent = world.one();
     world.piggyback(&sent, Code::CONTENT, &[option(N::OBSERVE, 1)], b"");
@@ -678,6 +695,18 @@ fn a_lost_flow_is_a_bad_gateway() {
     );
     assert_eq!(world.rig.calls[observer].ended, Some(true));
     assert_eq!(world.rig.streams[1].ended, Some(true));
+}
+
+#[test]
+fn a_flow_may_be_lost_while_it_is_idle() {
+    let mut world = World::new();
+    world.get("/a");
+    let sent = world.one();
+    world.piggyback(&sent, Code::CONTENT, &[], b"");
+    world.rig.streams[0].finish();
+    world.rig.run();
+    assert_eq!(world.rig.bridge.next_step().deadline, None);
+    world.assert_idle();
 }
 
 // Block-wise transfers.
@@ -916,7 +945,10 @@ fn uploads_share_a_flow_one_after_the_other_but_never_at_once() {
     let mut taker = Taker::new(6);
     taker.run(&mut world);
     assert_eq!((world.status(next), world.rig.streams.len()), (Some(204), 2));
-    world.assert_idle();
+    for _ in 0..2 {
+        world.call("PUT", "/a", &[], &body(2000));
+    }
+    assert_eq!(world.sent().iter().map(|sent| sent.flow).collect::<Vec<_>>(), [0, 2]);
 }
 
 #[test]
@@ -1238,6 +1270,10 @@ fn what_else_the_client_accepts_is_asked_for() {
     assert_eq!(sent.message().options.accept(), Some(ContentFormat::JSON));
     world.call("POST", "/b", &[("accept", "text/event-stream")], b"");
     world.none();
+    // An event has content whatever the client already knows.
+    let headers = [("accept", "text/event-stream"), ("if-none-match", "\"01\"")];
+    world.call("GET", "/c", &headers, b"");
+    assert_eq!(world.one().message().options.etags().count(), 0);
 }
 
 #[test]
@@ -1288,6 +1324,23 @@ fn a_silent_server_is_asked_again_and_a_dead_one_ends_the_events() {
 }
 
 #[test]
+fn a_notification_makes_asking_again_needless() {
+    let mut world = World::new();
+    let (_, sent) = observe(&mut world, "/a");
+    let options = |n| [option(N::OBSERVE, n), TEXT, option(N::MAX_AGE, 30)];
+    world.piggyback(&sent, Code::CONTENT, &options(1), b"1");
+    // Another request is on its way when it is time to ask.
+    world.rig.wait(SECOND * 34);
+    world.get("/a/other");
+    let other = world.one();
+    world.rig.wait(SECOND * 12);
+    assert!(world.sent().iter().all(|sent| *sent == other));
+    world.separate(&sent, (Non, 1), Code::CONTENT, &options(2), b"2");
+    world.piggyback(&other, Code::CONTENT, &[], b"");
+    world.none();
+}
+
+#[test]
 fn a_notification_in_blocks_is_put_together() {
     let mut world = World::new();
     let (call, sent) = observe(&mut world, "/a");
@@ -1322,6 +1375,20 @@ fn a_notification_in_blocks_is_put_together() {
     );
     assert!(world.text(call).ends_with("\n\nid: 3\ndata: c\n\n"));
     assert!(!world.text(call).contains("id: 2"));
+    // Also one that comes in blocks itself.
+    for (n, byte) in [(4, b'd'), (5, b'e')] {
+        let first = [option(N::OBSERVE, n), TEXT, more];
+        world.separate(&sent, (Non, n as u16), Code::CONTENT, &first, &[byte; 16]);
+    }
+    let rest = world.sent();
+    world.piggyback(
+        rest.last().unwrap(),
+        Code::CONTENT,
+        &[TEXT, option(N::BLOCK2, Block { num: 1, more: false, szx: 0 })],
+        b"e",
+    );
+    assert!(world.text(call).ends_with(&format!("c\n\nid: 5\ndata: {}\n\n", "e".repeat(17))));
+    assert_eq!(world.counted("coap_egress_events_skipped_total"), 0);
     world.rig.cancel(call);
     world.one();
     world.assert_idle();
