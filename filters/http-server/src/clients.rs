@@ -123,7 +123,8 @@ impl Clients {
         }
     }
 
-    /// Answers a request with this header section; with `end` there is no content. Only the first answer counts.
+    /// Answers a request with this header section; with `end` there is no content. Only the first
+    /// answer counts.
     pub fn respond(&mut self, id: RequestId, response: Response<()>, end: bool) {
         let Some(exchange) = self.exchanges.get_mut(&id.0) else { return };
         if !matches!(exchange.outgoing, Outgoing::Nothing) {
@@ -177,7 +178,8 @@ impl Clients {
         }
     }
 
-    /// Cuts the answer off with RST_STREAM, so that the client knows that it is not complete (RFC 9113 §8.1).
+    /// Cuts the answer off with RST_STREAM, so that the client knows that it is not complete (RFC
+    /// 9113 §8.1).
     pub fn abort(&mut self, id: RequestId) {
         if let Some(mut exchange) = self.exchanges.remove(&id.0) {
             self.held -= exchange.incoming.held();
@@ -266,7 +268,8 @@ impl Clients {
         match exchange.poll_outgoing(cx) {
             Write::Waits => {}
             Write::Done => {
-                // If the request is not complete, this tells the client not to go on (RFC 9113 §8.1).
+                // If the request is not complete, this tells the client not to go on (RFC 9113
+                // §8.1).
                 self.exchanges.remove(&id);
             }
             Write::Gone => {

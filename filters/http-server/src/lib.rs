@@ -1,18 +1,19 @@
 //! An HTTP/2 server on the native side of a bridge.
 //!
-//! [`HttpServer`] is a [`Protocol`] whose native peer is an HTTP/2 client with prior knowledge (RFC 9113 §3.3): Envoy,
-//! for which the listener is the upstream of a cluster. It hands complete requests to a [`Service`], which answers
-//! them through [`Clients`], at once or later, as a whole or piece by piece, and may open streams towards the next
-//! filter meanwhile.
+//! [`HttpServer`] is a [`Protocol`] whose native peer is an HTTP/2 client with prior knowledge (RFC
+//! 9113 §3.3): Envoy, for which the listener is the upstream of a cluster. It hands complete
+//! requests to a [`Service`], which answers them through [`Clients`], at once or later, as a whole
+//! or piece by piece, and may open streams towards the next filter meanwhile.
 //!
 //! Like the bridge it is deterministic: everything happens inside the calls of [`Protocol`].
 //!
 //! # Bounds
 //!
-//! [`Limits`] says how many requests there may be at once, how long their header sections and contents may be, and
-//! how much content all of them together hold. A request beyond those is refused by HTTP/2's own means (a stream too
-//! many is REFUSED_STREAM) or answered with 413 or 503. What a service sends is held until the client has room for
-//! it; [`Clients::held`] tells a service that streams how much that is.
+//! [`Limits`] says how many requests there may be at once, how long their header sections and
+//! contents may be, and how much content all of them together hold. A request beyond those is
+//! refused by HTTP/2's own means (a stream too many is REFUSED_STREAM) or answered with 413 or 503.
+//! What a service sends is held until the client has room for it; [`Clients::held`] tells a service
+//! that streams how much that is.
 
 mod clients;
 
@@ -36,8 +37,8 @@ pub struct Limits {
     pub max_header_list_size: u32,
     /// The longest content of a request, in octets; more is answered with 413.
     pub max_content: usize,
-    /// The octets of content that all incomplete requests together may hold; a request that would need more is
-    /// answered with 503.
+    /// The octets of content that all incomplete requests together may hold; a request that would
+    /// need more is answered with 503.
     pub max_held: usize,
     /// Octets the client may send on one stream before they are read (RFC 9113 §5.2).
     pub stream_window: u32,
@@ -60,8 +61,8 @@ impl Default for Limits {
 
 /// What answers the requests.
 ///
-/// Every method may answer any request with [`Clients`], and use the [`Link`] except for its native side, which is the
-/// server's.
+/// Every method may answer any request with [`Clients`], and use the [`Link`] except for its native
+/// side, which is the server's.
 pub trait Service {
     /// A complete request arrived.
     fn handle_request(
@@ -72,7 +73,8 @@ pub trait Service {
         request: Request<Bytes>,
     );
 
-    /// The client does not want the answer any more. The last report about this request; nothing can be sent for it.
+    /// The client does not want the answer any more. The last report about this request; nothing
+    /// can be sent for it.
     fn handle_gone(&mut self, link: &mut Link, clients: &mut Clients, id: RequestId);
 
     /// A stream towards the next filter may have room again.
@@ -147,8 +149,9 @@ impl<S: Service> HttpServer<S> {
             .initial_window_size(limits.stream_window)
             .initial_connection_window_size(limits.connection_window)
             .max_send_buffer_size(1 << 20)
-            // One connection carries the requests of many clients of the client, which is our own process. What one
-            // of them does, small frames or requests that it gives up, must not end it for all.
+            // One connection carries the requests of many clients of the client, which is our own
+            // process. What one of them does, small frames or requests that it gives up, must not
+            // end it for all.
             .data_frame_budget(usize::MAX >> 1)
             .max_pending_accept_reset_streams(limits.max_requests as usize)
             .max_local_error_reset_streams(None)
@@ -190,8 +193,8 @@ impl<S: Service> HttpServer<S> {
                 self.close(link);
                 return;
             }
-            // Reading a stream can free window that the connection wants to announce, so only a round in which
-            // nothing happened means that nothing is left to do.
+            // Reading a stream can free window that the connection wants to announce, so only a
+            // round in which nothing happened means that nothing is left to do.
             if quiet && self.pipe.is_read() && self.pipe.output_len() == before {
                 break;
             }

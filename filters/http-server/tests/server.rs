@@ -15,8 +15,8 @@ use bridge::{Bytes, Ended, Link, Peer, Request, Response, StreamId};
 use http_server::{Clients, Limits, RequestId, Service};
 use support::Rig;
 
-/// Answers by path: `/echo` with the content, `/later` after a second, `/stream` whenever the test says so, `/next`
-/// with what the next filter answers, `/size/<n>` with so much content.
+/// Answers by path: `/echo` with the content, `/later` after a second, `/stream` whenever the test
+/// says so, `/next` with what the next filter answers, `/size/<n>` with so much content.
 #[derive(Default)]
 struct Paths {
     later: Vec<RequestId>,

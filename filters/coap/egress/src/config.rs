@@ -11,47 +11,49 @@ use serde::Deserialize;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// After this time a confirmable message that was not acknowledged is sent again; each time twice as long
-    /// (ACK_TIMEOUT, RFC 7252 §4.8). Default `2s`.
+    /// After this time a confirmable message that was not acknowledged is sent again; each time
+    /// twice as long (ACK_TIMEOUT, RFC 7252 §4.8). Default `2s`.
     pub ack_timeout: Seconds,
-    /// The first of these times is chosen at random up to so many times as long (ACK_RANDOM_FACTOR, RFC 7252 §4.8),
-    /// 1 to 10. Default 1.5.
+    /// The first of these times is chosen at random up to so many times as long (ACK_RANDOM_FACTOR,
+    /// RFC 7252 §4.8), 1 to 10. Default 1.5.
     pub ack_random_factor: f64,
-    /// How often a confirmable message is sent again before the request is answered with 504 (MAX_RETRANSMIT,
-    /// RFC 7252 §4.8), 0 to 10. Default 4.
+    /// How often a confirmable message is sent again before the request is answered with 504
+    /// (MAX_RETRANSMIT, RFC 7252 §4.8), 0 to 10. Default 4.
     pub max_retransmit: Whole,
-    /// Within this time after it was acknowledged, or sent if it is non-confirmable, a request must have been answered
-    /// by the CoAP server; otherwise it is answered with 504. Default `60s`.
+    /// Within this time after it was acknowledged, or sent if it is non-confirmable, a request must
+    /// have been answered by the CoAP server; otherwise it is answered with 504. Default `60s`.
     pub response_timeout: Seconds,
-    /// How many requests of a flow may be unacknowledged and unanswered at once (NSTART, RFC 7252 §4.7), 1 to 1000.
-    /// Default 1.
+    /// How many requests of a flow may be unacknowledged and unanswered at once (NSTART, RFC 7252
+    /// §4.7), 1 to 1000. Default 1.
     pub nstart: Whole,
     /// How many requests may wait for that in one flow; more are answered with 503. Default 100.
     pub max_queued_requests: Whole,
-    /// How many flows there may be on one connection of the HTTP side; requests that need one more are answered with
-    /// 503. Default 1000.
+    /// How many flows there may be on one connection of the HTTP side; requests that need one more
+    /// are answered with 503. Default 1000.
     pub max_flows: Whole,
     /// After this time without a request a flow ends. Default `10s`.
     pub flow_idle_timeout: Seconds,
     /// How many segments of the path are part of a flow's key, next to the authority. Default 1.
     pub flow_path_segments: Whole,
-    /// The largest payload of a message, in bytes: 16, 32, 64, 128, 256, 512 or 1024 (RFC 7959 §2.2). Longer content
-    /// goes block by block. Default 1024.
+    /// The largest payload of a message, in bytes: 16, 32, 64, 128, 256, 512 or 1024 (RFC 7959
+    /// §2.2). Longer content goes block by block. Default 1024.
     pub block_size: Whole,
     /// How many requests may be open on one connection of the HTTP side. Default 1000.
     pub max_requests: Whole,
     /// The longest content of a request, in bytes; more is answered with 413. Default 1048576.
     pub max_request_size: Whole,
-    /// The longest payload of a response, in bytes, all its blocks together; more is answered with 502.
-    /// Default 1048576.
+    /// The longest payload of a response, in bytes, all its blocks together; more is answered with
+    /// 502. Default 1048576.
     pub max_response_size: Whole,
-    /// How many bytes of incomplete requests, and how many of incomplete responses, one connection of the HTTP side
-    /// may hold; a request that would need more is answered with 503. Default 16777216.
+    /// How many bytes of incomplete requests, and how many of incomplete responses, one connection
+    /// of the HTTP side may hold; a request that would need more is answered with 503. Default
+    /// 16777216.
     pub max_held_size: Whole,
-    /// How many bytes of events may wait for a client that observes; while there are more it misses events.
-    /// Default 65536.
+    /// How many bytes of events may wait for a client that observes; while there are more it misses
+    /// events. Default 65536.
     pub max_held_events: Whole,
-    /// The Hop-Limit option of requests without `x-coap-hop-limit` (RFC 8768 §3), 1 to 255. Default: none.
+    /// The Hop-Limit option of requests without `x-coap-hop-limit` (RFC 8768 §3), 1 to 255.
+    /// Default: none.
     pub hop_limit: Option<Whole>,
 }
 

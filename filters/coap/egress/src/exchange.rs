@@ -10,7 +10,8 @@ use codec_coap::{Block, Code, ContentFormat, Message, MessageType, OptionNumber,
 
 use crate::flow::{self, Token};
 
-/// How often a transfer may begin again because its resource changed, or the server lost track of it.
+/// How often a transfer may begin again because its resource changed, or the server lost track of
+/// it.
 const MAX_RESTARTS: u8 = 2;
 /// After this time a notification is newer whatever its sequence number (RFC 7641 §3.4).
 const SEQUENCE_LIFETIME: Duration = Duration::from_secs(128);
@@ -197,8 +198,8 @@ impl Exchange {
         self.encode(message_id, token, &options, payload, self.is_confirmable)
     }
 
-    /// The message that ends the observation (RFC 7641 §3.6). It is not repeated: a server that misses it is told by
-    /// a reset message when it notifies.
+    /// The message that ends the observation (RFC 7641 §3.6). It is not repeated: a server that
+    /// misses it is told by a reset message when it notifies.
     pub(crate) fn deregistration(&self, message_id: u16, token: &Token) -> Option<Bytes> {
         let mut options = self.options.clone();
         options.push(OptionNumber::OBSERVE, 1);

@@ -17,10 +17,12 @@ use crate::random::Random;
 /// Tells the requests of a flow apart (RFC 7252 §5.3.1).
 pub(crate) type Token = [u8; 4];
 
-/// Message IDs used before a flow is replaced. A server may take a message ID that returns within 247 s for a
-/// duplicate (EXCHANGE_LIFETIME, RFC 7252 §4.8.2), and by address and port it knows a flow.
+/// Message IDs used before a flow is replaced. A server may take a message ID that returns within
+/// 247 s for a duplicate (EXCHANGE_LIFETIME, RFC 7252 §4.8.2), and by address and port it knows a
+/// flow.
 const MAX_MESSAGE_IDS: u32 = 60_000;
-/// Confirmable messages of the server that are remembered, to answer duplicates alike (RFC 7252 §4.5).
+/// Confirmable messages of the server that are remembered, to answer duplicates alike (RFC 7252
+/// §4.5).
 const MAX_REMEMBERED: usize = 32;
 /// Bytes that may wait for room on the stream. What does not fit is lost like any other datagram.
 const MAX_UNSENT: usize = 64 << 10;

@@ -94,8 +94,8 @@ impl From<FromHttpError> for Failure {
 }
 
 impl Egress {
-    /// A service for one connection. The `seed` is not to be known to those who could send datagrams with forged
-    /// addresses: tokens and message IDs come from it.
+    /// A service for one connection. The `seed` is not to be known to those who could send
+    /// datagrams with forged addresses: tokens and message IDs come from it.
     #[must_use]
     pub fn new(settings: Rc<Settings>, metrics: &Registry, seed: u64) -> Self {
         Self {
@@ -275,7 +275,8 @@ impl Egress {
         }
     }
 
-    /// A request needs no acknowledgement and no response for now: others may go on (RFC 7252 §4.7).
+    /// A request needs no acknowledgement and no response for now: others may go on (RFC 7252
+    /// §4.7).
     fn release(&mut self, link: &mut Link, stream: StreamId, id: RequestId) {
         let nstart = self.settings.nstart;
         let Some(flow) = self.flows.get_mut(&stream) else { return };
@@ -373,7 +374,8 @@ impl Egress {
                     self.answer(link, stream, MessageType::Reset, header.message_id);
                 }
                 let Some(flow) = self.flows.get(&stream) else { return };
-                // Only a critical option stands for a message that was understood otherwise (RFC 7252 §5.4.1).
+                // Only a critical option stands for a message that was understood otherwise (RFC
+                // 7252 §5.4.1).
                 if header.code.is_response()
                     && error.response_code().is_some()
                     && let Some(id) = header.token(datagram).and_then(|token| flow.by_token(token))
@@ -443,8 +445,8 @@ impl Egress {
         self.respond(link, clients, id, message);
     }
 
-    /// A message of the server that acknowledges nothing: a separate response, a notification, or what does not
-    /// belong here.
+    /// A message of the server that acknowledges nothing: a separate response, a notification, or
+    /// what does not belong here.
     fn sent_by_server(
         &mut self,
         link: &mut Link,
@@ -468,7 +470,8 @@ impl Egress {
             _ => MessageType::Reset,
         };
         flow.remember(message.message_id, answer);
-        // A notification that nobody wants is to be rejected even if it is not confirmable (RFC 7641 §3.6).
+        // A notification that nobody wants is to be rejected even if it is not confirmable (RFC
+        // 7641 §3.6).
         let is_stray = found.is_none() && message.options.observe().is_some();
         if is_confirmable || is_stray || !is_understood {
             self.answer(link, stream, answer, message.message_id);

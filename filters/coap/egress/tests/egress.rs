@@ -1113,7 +1113,8 @@ fn content_and_response_may_both_come_in_blocks() {
 
 #[test]
 fn transfers_survive_loss_duplication_and_reordering() {
-    // Requests and answers get lost, answers come twice, late and in the wrong order; always the same ones.
+    // Requests and answers get lost, answers come twice, late and in the wrong order; always the
+    // same ones.
     let mut world = World::new();
     let upload = world.call("PUT", "/up", &[], &body(20_000));
     let download = world.get("/down");
@@ -1434,8 +1435,8 @@ enum Act {
     Put(u8, usize),
     Cancel(usize),
     Wait(u16),
-    /// A message about one of those that were sent: its type, code, which of them, whether it has that one's message
-    /// ID and token, its options and its payload.
+    /// A message about one of those that were sent: its type, code, which of them, whether it has
+    /// that one's message ID and token, its options and its payload.
     Answer(u8, u8, usize, bool, bool, Vec<(u8, u32)>, usize),
     Octets(Vec<u8>),
 }
@@ -1470,7 +1471,8 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever the server and the clients do, every request is answered, and nothing is left behind.
+    /// Whatever the server and the clients do, every request is answered, and nothing is left
+    /// behind.
     #[test]
     fn every_request_comes_to_an_end(acts in proptest::collection::vec(act(), 1..60)) {
         let mut world = World::with(Config {

@@ -80,7 +80,8 @@ pub(crate) fn from_options<'a>(
     text
 }
 
-/// Percent-encodes what is neither unreserved, nor a sub-delim other than `&`, nor allowed besides (RFC 3986 §2).
+/// Percent-encodes what is neither unreserved, nor a sub-delim other than `&`, nor allowed besides
+/// (RFC 3986 §2).
 fn encode(text: Utf8<'_>, besides: fn(u8) -> bool, encoded: &mut String) {
     for &byte in text.as_bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~!$'()*+,;=".contains(&byte) || besides(byte) {

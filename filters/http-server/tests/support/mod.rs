@@ -1,5 +1,5 @@
-//! A bridge with a real HTTP/2 client on its native side and a real HTTP/2 server as the next filter, all in memory
-//! and driven by hand.
+//! A bridge with a real HTTP/2 client on its native side and a real HTTP/2 server as the next
+//! filter, all in memory and driven by hand.
 #![allow(dead_code, reason = "each test uses another part")]
 
 use std::cell::RefCell;
