@@ -361,9 +361,10 @@ impl Session {
             let (len, passes) = match wire::next(self.transport, rest, MAX_SERVER_MESSAGE) {
                 Next::Incomplete => break,
                 Next::Nothing(len) => (len, false),
-                Next::Datagram { payload, len } => {
-                    (len, self.server_datagram(link, stream, payload, || octets.slice(at..at + len)))
-                }
+                Next::Datagram { payload, len } => (
+                    len,
+                    self.server_datagram(link, stream, payload, || octets.slice(at..at + len)),
+                ),
                 Next::Frame(frame) => {
                     let len = frame.len();
                     (len, self.server_frame(link, stream, rest.get(..len).unwrap_or_default()))
