@@ -211,6 +211,15 @@ impl<'a> ClientHello<'a> {
     }
 
     fn extension(&mut self, kind: u16, data: &[u8], place: Range<usize>) -> Option<()> {
+        let before = match kind {
+            COOKIE => self.cookie_extension.replace(place),
+            PADDING => self.padding_extension.replace(place),
+            _ => None,
+        };
+        if before.is_some() {
+            // Twice is not allowed (RFC 8446 §4.2).
+            return None;
+        }
         let mut data = Reader { octets: data, at: 0 };
         match kind {
             EXTENDED_MASTER_SECRET => self.extended_master_secret = true,
@@ -225,18 +234,6 @@ impl<'a> ClientHello<'a> {
                 };
                 self.offers_1_2 = offers(DTLS_1_2);
                 self.offers_1_3 = offers(DTLS_1_3);
-            }
-            COOKIE => {
-                data.vector(2)?;
-                // Twice is not allowed (RFC 8446 §4.2).
-                if self.cookie_extension.replace(place).is_some() {
-                    return None;
-                }
-            }
-            PADDING => {
-                if self.padding_extension.replace(place).is_some() {
-                    return None;
-                }
             }
             KEY_SHARE => {
                 let shares = data.vector(2)?;
