@@ -262,6 +262,15 @@ static DEFINITIONS: [Definition; SMALL as usize] = {
     table
 };
 
+/// As [`of`], sooner for a small number.
+#[inline(always)]
+pub(crate) fn definition(number: OptionNumber) -> Definition {
+    match DEFINITIONS.get(usize::from(number.0)) {
+        Some(definition) => *definition,
+        None => of(number),
+    }
+}
+
 /// The small numbers whose options are strings, by bit.
 const STRINGS: u64 = {
     let mut strings = 0;

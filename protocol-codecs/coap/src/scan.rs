@@ -1,48 +1,54 @@
 //! A first look at the options of a message, which for most messages is enough.
 //!
 //! It only finds that nothing is wrong. Where it is not sure of that, the options are read once more with
-//! care, and what is wrong gets its name.
+//! care, and what is wrong gets its name. A table of 16 KiB makes it fast, of which the messages of one kind
+//! use a few lines.
 
 use core::num::NonZeroU64;
 
 use crate::number::OptionNumber;
 use crate::option::{self, Definition, Format, PAYLOAD_MARKER, Scope};
 
-/// What is known of an option whose number is small, by bits: [`TEXT`], [`LOOK`], and above them the number.
+/// An option whose number is small: the number, and above it [`TEXT`].
 type Entry = u32;
 
-/// It is a string, and no Uri-Host.
-const TEXT: Entry = 1;
+/// The highest bit of a string that is no Uri-Host.
+const TEXT: Entry = 0x40;
 
-/// Its value may be one that is not allowed: see [`look`].
-const LOOK: Entry = 2;
+/// The numbers from this on are not small, and have the entry of this one.
+const LARGE: u16 = 63;
 
-/// None of them; with [`LOOK`], because a look has to be taken anyhow.
-const ASK: Entry = u8::MAX as Entry;
+/// Of an option whose value has to be looked at, because not every value of that length is allowed.
+const ASK: Entry = 0x80;
 
-/// Stands for the numbers that are not small.
-const LARGE: Entry = 63 << 2;
+/// Stands for any other option. [`ASK`] is part of it.
+const OTHER: Entry = 0xff;
 
-const HOST: Entry = (OptionNumber::URI_HOST.0 as Entry) << 2 | LOOK;
-
-/// The entry of the option that a byte begins, by the number of the option before it and that byte. [`ASK`],
-/// unless the byte is its whole header and its length and repetition are allowed.
-static STEPS: [u8; 64 << 8] = {
-    let mut table = [ASK as u8; 64 << 8];
-    let mut rest = table.as_mut_slice();
+/// The entry of the option that a byte begins, by that byte, and then by the number of the option before it:
+/// in this order, because that number is known last. It is [`OTHER`] unless the byte is the whole header, and
+/// length and repetition are allowed.
+static STEPS: [[u8; 64]; 256] = {
+    let mut table = [[OTHER as u8; 64]; 256];
+    let mut rest = table.as_flattened_mut();
     let mut place = 0;
     while let Some((entry, others)) = rest.split_first_mut() {
-        let (last, delta, len) = (place >> 8, place >> 4 & 15, place & 15);
+        let (delta, len, last) = (place >> 10, place >> 6 & 15, place & 63);
         let number = OptionNumber(last + delta);
         let definition = option::of(number);
-        if last < 63
+        let ask = match definition.format {
+            Format::HopLimit | Format::Block => ASK,
+            Format::Segment if len == 1 || len == 2 => ASK,
+            _ => 0,
+        };
+        if last < LARGE
+            && number.0 < LARGE
+            // It has to be ASCII by itself; see `Scan::host`.
+            && number.0 != OptionNumber::URI_HOST.0
             && delta < 13
             && len < 13
-            && number.0 < 63
             && definition.allows(len as usize, delta == 0)
         {
-            let look = if has_rules(definition.format, number, len as usize) { LOOK } else { 0 };
-            *entry = (entry_of(number, definition) | look) as u8;
+            *entry = (entry_of(number, definition) | ask) as u8;
         }
         place += 1;
         rest = others;
@@ -51,30 +57,21 @@ static STEPS: [u8; 64 << 8] = {
 };
 
 const fn entry_of(number: OptionNumber, definition: Definition) -> Entry {
-    if number.0 >= 63 {
-        return LARGE;
+    if number.0 >= LARGE {
+        return LARGE as Entry;
     }
-    let text =
-        if definition.is_string() && number.0 != OptionNumber::URI_HOST.0 { TEXT } else { 0 };
-    (number.0 << 2) as Entry | text
+    let is_text = definition.is_string() && number.0 != OptionNumber::URI_HOST.0;
+    number.0 as Entry | if is_text { TEXT } else { 0 }
 }
 
 #[inline(always)]
 fn look_up(last: Entry, first: u8) -> Entry {
-    let place = (last & 0xfc) << 6 | u32::from(first);
-    // The table has 2^14 entries, one for every place.
-    STEPS.get(place as usize).map_or(ASK, |entry| Entry::from(*entry))
+    // There is one for every byte and every number: no bounds are checked.
+    let by_last = STEPS.get(usize::from(first));
+    by_last
+        .and_then(|by_last| by_last.get(last as usize & 63))
+        .map_or(OTHER, |entry| Entry::from(*entry))
 }
-
-/// What is allowed of a string of 12 bytes is allowed of one of up to 255.
-const _: () = {
-    let mut number = 0;
-    while number < 63 {
-        let definition = option::of(OptionNumber(number));
-        assert!(!definition.is_string() || definition.allows_len(12) && definition.allows_len(255));
-        number += 1;
-    }
-};
 
 /// What [`scan`] says if it is not sure.
 const UNSURE: usize = usize::MAX;
@@ -89,22 +86,31 @@ pub(crate) fn scan(bytes: &[u8], scope: Scope) -> usize {
     let mut scan = Scan { bytes, scope, at: 0, last: 0, large: 0 };
     // The stretch from the first to the last string is checked as a whole: it has only few other bytes in
     // it. A Uri-Host is checked by itself, because most often an option header follows that is not ASCII.
+    scan.host();
     let text_from = loop {
         let from = scan.at + 1;
-        match scan.step() {
+        let step = match scan.quick() {
+            Step::Ask(first) => scan.slow(first),
+            step => step,
+        };
+        match step {
             Step::Option if scan.last & TEXT != 0 => break from,
             Step::Option => {}
             Step::End => return scan.at,
-            Step::Unsure => return UNSURE,
+            Step::Ask(_) => return UNSURE,
         }
     };
     let mut text_to = scan.at;
     loop {
-        match scan.step() {
+        let step = match scan.quick() {
+            Step::Ask(first) => scan.slow(first),
+            step => step,
+        };
+        match step {
             Step::Option if scan.last & TEXT != 0 => text_to = scan.at,
             Step::Option => {}
             Step::End => break,
-            Step::Unsure => return UNSURE,
+            Step::Ask(_) => return UNSURE,
         }
     }
     if bytes.get(text_from..text_to).is_some_and(is_ascii) { scan.at } else { UNSURE }
@@ -117,7 +123,7 @@ struct Scan<'a> {
     at: usize,
     /// The last option.
     last: Entry,
-    /// Its number, if it is [`LARGE`].
+    /// Its number, if that is not small.
     large: u16,
 }
 
@@ -126,38 +132,27 @@ enum Step {
     /// An option that keeps to its definition, but for not being ASCII if it is [`TEXT`].
     Option,
     End,
-    Unsure,
+    /// What begins with this byte, of which it cannot tell.
+    Ask(u8),
 }
 
 impl Scan<'_> {
+    /// Takes an option of which the table tells enough.
     #[inline(always)]
-    fn step(&mut self) -> Step {
+    fn quick(&mut self) -> Step {
         let Some(&first) = self.bytes.get(self.at) else { return Step::End };
-        let mut from = self.at + 1;
-        let mut to = from + usize::from(first & 15);
-        let mut entry = look_up(self.last, first);
-        if entry & LOOK != 0 {
-            // A string with one byte of extension; `242` is where its length is 255.
-            if first & 15 == 13
-                && let Some(&more @ ..=242) = self.bytes.get(from)
-            {
-                let like = look_up(self.last, first - 1);
-                if like != ASK && (like & TEXT != 0 || like == HOST) {
-                    entry = like;
-                    from += 1;
-                    to = from + 13 + usize::from(more);
-                }
-            }
-            if entry == ASK {
-                return self.stride(first);
-            }
-            if entry & LOOK != 0 {
-                let Some(value) = self.bytes.get(from..to) else { return Step::Unsure };
-                // Of these, a Uri-Host is the most frequent.
-                let is_host = entry == HOST;
-                if !(if is_host { is_ascii(value) } else { look(entry, value, self.scope) }) {
-                    return Step::Unsure;
-                }
+        let entry = look_up(self.last, first);
+        let to = self.at + 1 + usize::from(first & 15);
+        if entry & ASK != 0 {
+            // The last byte tells most of what is not allowed: `.` and `..`, a block with the size exponent
+            // 7, a Hop-Limit of zero. If there is no value, it is the header, which then tells nothing.
+            let is_fine = match self.bytes.get(to - 1) {
+                Some(b'.') => entry & TEXT == 0,
+                Some(last) => entry & TEXT != 0 || *last != 0 && last & 7 != 7,
+                None => false,
+            };
+            if entry == OTHER || !is_fine {
+                return Step::Ask(first);
             }
         }
         self.last = entry;
@@ -165,14 +160,29 @@ impl Scan<'_> {
         Step::Option
     }
 
+    /// Takes a Uri-Host in front of the other options, if it is ASCII.
     #[inline(always)]
-    fn stride(&mut self, first: u8) -> Step {
+    fn host(&mut self) {
+        let (from, len) = match *self.bytes {
+            [first @ 0x31..0x3d, ..] => (1, usize::from(first & 15)),
+            [0x3d, more @ ..=LONGEST, ..] => (2, 13 + usize::from(more)),
+            _ => return,
+        };
+        if self.bytes.get(from..from + len).is_some_and(is_ascii) {
+            self.at = from + len;
+            self.last = Entry::from(OptionNumber::URI_HOST.0);
+        }
+    }
+
+    /// Takes any other option.
+    #[inline(always)]
+    fn slow(&mut self, first: u8) -> Step {
         if first == PAYLOAD_MARKER && self.at + 1 < self.bytes.len() {
             return Step::End;
         }
-        let last = if self.last == LARGE { self.large } else { (self.last >> 2) as u16 };
-        let Some(next) = stride(self.bytes, self.at, last, self.scope) else {
-            return Step::Unsure;
+        let last = if self.last == Entry::from(LARGE) { self.large } else { self.last as u16 & 63 };
+        let Some(next) = slow(self.bytes, self.at, last, self.scope) else {
+            return Step::Ask(first);
         };
         let next = next.get();
         self.last = Entry::from(next as u8);
@@ -182,24 +192,32 @@ impl Scan<'_> {
     }
 }
 
-/// As [`Scan::step`], for any option: its entry, its number 8 bits above that, and 16 bits above that where
-/// it ends. One word, because results of several go through memory.
+/// The extension of the length of the longest Uri-Host, which has 255 bytes (§5.10.1).
+const LONGEST: u8 = 255 - 13;
+
+/// As [`Scan::slow`]: gives the option's entry, 8 bits above that its number, and 16 bits above that where it
+/// ends. One word, because results of several go through memory.
 #[inline(never)]
-fn stride(bytes: &[u8], at: usize, last: u16, scope: Scope) -> Option<NonZeroU64> {
+fn slow(bytes: &[u8], at: usize, last: u16, scope: Scope) -> Option<NonZeroU64> {
     let first = *bytes.get(at)?;
     let (delta, from) = extension(bytes, first >> 4, at + 1)?;
     let (len, from) = extension(bytes, first & 15, from)?;
     let to = from + len;
     let value = bytes.get(from..to)?;
     let number = OptionNumber(u16::try_from(usize::from(last) + delta).ok()?);
-    let definition = option::of(number);
-    if !definition.allows(len, delta == 0) {
+    let definition = option::definition(number);
+    let is_fine = definition.allows(len, delta == 0)
+        && match definition.format {
+            Format::Segment => !option::is_dot_segment(value),
+            Format::Block => !scope.is_udp() || value.last().is_none_or(|last| last & 7 != 7),
+            Format::HopLimit => value != [0],
+            Format::String => number != OptionNumber::URI_HOST || is_ascii(value),
+            Format::Opaque | Format::Empty | Format::Uint => true,
+        };
+    if !is_fine {
         return None;
     }
     let entry = entry_of(number, definition);
-    if has_rules(definition.format, number, len) && !look(entry, value, scope) {
-        return None;
-    }
     NonZeroU64::new((to as u64) << 24 | u64::from(number.0) << 8 | u64::from(entry))
 }
 
@@ -214,29 +232,6 @@ pub(crate) fn extension(bytes: &[u8], nibble: u8, at: usize) -> Option<(usize, u
             Some((269 + usize::from(u16::from_be_bytes(*extension)), at + 2))
         }
         _ => None,
-    }
-}
-
-/// Whether a value of this length may be one that [`look`] refuses.
-#[inline(always)]
-const fn has_rules(format: Format, number: OptionNumber, len: usize) -> bool {
-    match format {
-        Format::HopLimit | Format::Block => true,
-        Format::Segment => matches!(len, 1 | 2),
-        Format::String => number.0 == OptionNumber::URI_HOST.0,
-        Format::Opaque | Format::Empty | Format::Uint => false,
-    }
-}
-
-/// Whether the value of an option with rules is one that they allow, and ASCII if it is a Uri-Host.
-#[inline(never)]
-fn look(entry: Entry, value: &[u8], scope: Scope) -> bool {
-    match OptionNumber((entry >> 2) as u16) {
-        OptionNumber::URI_HOST => is_ascii(value),
-        OptionNumber::HOP_LIMIT => value != [0],
-        OptionNumber::URI_PATH | OptionNumber::LOCATION_PATH => !option::is_dot_segment(value),
-        // A block.
-        _ => !scope.is_udp() || value.last().is_none_or(|last| last & 7 != 7),
     }
 }
 
