@@ -418,9 +418,11 @@ pub(crate) fn truncated(needed: usize, rest: &[u8]) -> DecodeError {
 /// Reads and checks the options; also returns the payload.
 #[inline(always)]
 pub(crate) fn read(bytes: &[u8], scope: Scope) -> Result<(Options<'_>, &[u8]), DecodeError> {
-    let (mut end, mut small) = (scan(bytes, scope), SMALL);
+    let ((mut end, is_ascii), mut small) = (scan(bytes, scope), SMALL);
     if end > bytes.len() {
         (end, small) = examine(bytes, scope)?;
+    } else if !is_ascii && !check_strings(bytes, scope)? {
+        small = 0;
     }
     // Behind the options is a payload marker or nothing.
     let (bytes, rest) = bytes.split_at_checked(end).unwrap_or_default();

@@ -73,13 +73,11 @@ fn look_up(last: Entry, first: u8) -> Entry {
         .map_or(OTHER, |entry| Entry::from(*entry))
 }
 
-/// What [`scan`] says if it is not sure.
-const UNSURE: usize = usize::MAX;
-
-/// Finds where the options end, if every one keeps to its definition and every string is ASCII. Whatever is
-/// beyond `bytes` means that it is not sure of that.
+/// Finds where the options end, if every one keeps to its definition but for strings that are not UTF-8, and
+/// whether all of those are ASCII. An end beyond `bytes` means that it is not sure.
 #[inline(always)]
-pub(crate) fn scan(bytes: &[u8], scope: Scope) -> usize {
+pub(crate) fn scan(bytes: &[u8], scope: Scope) -> (usize, bool) {
+    const UNSURE: (usize, bool) = (usize::MAX, false);
     if scope.signal().is_some() {
         return UNSURE;
     }
@@ -96,7 +94,7 @@ pub(crate) fn scan(bytes: &[u8], scope: Scope) -> usize {
         match step {
             Step::Option if scan.last & TEXT != 0 => break from,
             Step::Option => {}
-            Step::End => return scan.at,
+            Step::End => return (scan.at, true),
             Step::Ask(_) => return UNSURE,
         }
     };
@@ -113,7 +111,7 @@ pub(crate) fn scan(bytes: &[u8], scope: Scope) -> usize {
             Step::Ask(_) => return UNSURE,
         }
     }
-    if bytes.get(text_from..text_to).is_some_and(is_ascii) { scan.at } else { UNSURE }
+    (scan.at, bytes.get(text_from..text_to).is_some_and(is_ascii))
 }
 
 struct Scan<'a> {
@@ -286,7 +284,7 @@ mod tests {
             is_udp in any::<bool>(),
         ) {
             let scope = if is_udp { Scope::udp(code) } else { Scope::tcp(code) };
-            let end = scan(&bytes, scope);
+            let (end, true) = scan(&bytes, scope) else { return Ok(()) };
             if end <= bytes.len() {
                 prop_assert_eq!(option::examine(&bytes, scope), Ok((end, option::SMALL)));
             }
@@ -303,8 +301,9 @@ mod tests {
             b"\x44\x01\x02\x03\x04\x81\x32\x22\x01\x2c",
             b"\x61\xff\xd1\x0a\xfe\xd2\x22\xff\xff",
         ] {
-            assert_eq!(scan(bytes, scope), bytes.len());
-            assert_eq!(scan(&[bytes, b"\xffpayload"].concat(), scope), bytes.len());
+            assert_eq!(scan(bytes, scope), (bytes.len(), true));
+            let with_payload = [bytes, b"\xffpayload"].concat();
+            assert_eq!(scan(&with_payload, scope), (bytes.len(), true));
         }
     }
 }
