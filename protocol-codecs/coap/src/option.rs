@@ -638,7 +638,7 @@ impl<'a> Options<'a> {
     pub(crate) fn measure(&self, scope: Scope) -> Result<usize, EncodeError> {
         if !self.bytes.is_empty() {
             if self.scope != scope {
-                read(self.bytes, scope)?;
+                examine(self.bytes, scope)?;
             }
             return Ok(self.bytes.len());
         }
