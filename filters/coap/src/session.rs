@@ -114,10 +114,11 @@ impl Session {
         {
             headers.insert("x-forwarded-for", value);
         }
-        let authority = link
-            .surroundings()
-            .server_name()
-            .filter(|_| transport == Transport::Tcp)
+        let server_name = match transport {
+            Transport::Tcp => link.surroundings().server_name(),
+            Transport::Udp | Transport::Dtls => None,
+        };
+        let authority = server_name
             .and_then(|name| Authority::try_from(name).ok())
             .unwrap_or_else(|| settings.authority.clone());
         let known = match (transport, address) {

@@ -103,6 +103,8 @@ pub struct Tunnels<S> {
     owners: HashMap<StreamId, RequestId>,
     deadlines: BinaryHeap<Reverse<(Duration, RequestId)>>,
     events: VecDeque<Received>,
+    /// Something happened since the connection was served.
+    touched: bool,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,7 @@ impl<S: Protocol> Tunnels<S> {
             owners: HashMap::new(),
             deadlines: BinaryHeap::new(),
             events: VecDeque::new(),
+            touched: true,
         }
     }
 
@@ -156,6 +159,7 @@ impl<S: Protocol> Tunnels<S> {
         id: RequestId,
         call: impl FnOnce(&mut S, &mut Link, &mut Input) -> Option<Want>,
     ) {
+        self.touched = true;
         let Some(session) = self.sessions.get_mut(&id) else { return };
         link.set_deadline(session.deadline);
         let Session { protocol, input, want, .. } = session;
@@ -238,7 +242,6 @@ impl<S: Protocol> Tunnels<S> {
     ) {
         if let Some(id) = self.owners.get(&stream).copied() {
             self.tell(link, id, call);
-            self.serve(link);
         }
     }
 
@@ -278,23 +281,6 @@ impl<S: Protocol> Tunnels<S> {
         self.sessions.insert(id, session);
     }
 
-    /// Does what the server reported, and says what there is to say.
-    fn serve(&mut self, link: &mut Link) {
-        loop {
-            self.server.poll(&mut self.events);
-            let Some(event) = self.events.pop_front() else { break };
-            self.receive(link, event);
-            while let Some(event) = self.events.pop_front() {
-                self.receive(link, event);
-            }
-        }
-        if self.server.has_output() {
-            link.reply(Bytes::from(self.server.take_output()));
-        }
-        // Deadlines of sessions that have another one by now are noticed when they are due.
-        link.set_deadline(self.deadlines.peek().map(|Reverse((deadline, _))| *deadline));
-    }
-
     fn receive(&mut self, link: &mut Link, event: Received) {
         match event {
             Received::Request(id, request) => self.open(link, id, request),
@@ -321,11 +307,12 @@ impl<S: Protocol> Tunnels<S> {
 }
 
 impl<S: Protocol> Protocol for Tunnels<S> {
-    fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
+    fn handle_native(&mut self, _: &mut Link, input: &mut Input) -> Want {
         if !input.is_empty() {
+            // All that came before has been polled.
+            self.touched = true;
             self.server.receive(input.take(input.len()));
         }
-        self.serve(link);
         Want::More
     }
 
@@ -346,7 +333,6 @@ impl<S: Protocol> Protocol for Tunnels<S> {
     fn handle_writable(&mut self, link: &mut Link, stream: StreamId) {
         if let Some(id) = self.owners.get(&stream).copied() {
             self.offer(link, id);
-            self.serve(link);
         }
     }
 
@@ -357,6 +343,28 @@ impl<S: Protocol> Protocol for Tunnels<S> {
         }
         self.of_stream(link, stream, |session, link| session.handle_ended(link, stream, how));
         self.owners.remove(&stream);
+    }
+
+    /// Does what the server reported, and says what there is to say.
+    fn settle(&mut self, link: &mut Link) -> bool {
+        if !std::mem::take(&mut self.touched) {
+            return false;
+        }
+        loop {
+            self.server.poll(&mut self.events);
+            let Some(event) = self.events.pop_front() else { break };
+            self.receive(link, event);
+            while let Some(event) = self.events.pop_front() {
+                self.receive(link, event);
+            }
+        }
+        if self.server.has_output() {
+            link.reply(Bytes::from(self.server.take_output()));
+        }
+        // Deadlines of sessions that have another one by now are noticed when they are due.
+        link.set_deadline(self.deadlines.peek().map(|Reverse((deadline, _))| *deadline));
+        self.touched = false;
+        true
     }
 
     fn handle_timeout(&mut self, link: &mut Link) {
@@ -373,7 +381,7 @@ impl<S: Protocol> Protocol for Tunnels<S> {
                 self.tell(link, id, |session, link| session.handle_timeout(link));
             }
         }
-        self.serve(link);
+        self.touched = true;
     }
 
     fn handle_close(&mut self, by: Peer) {
