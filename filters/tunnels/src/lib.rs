@@ -101,6 +101,7 @@ pub struct Tunnels<S> {
     sessions: HashMap<RequestId, Session<S>>,
     /// Which session opened a stream.
     owners: HashMap<StreamId, RequestId>,
+    /// When sessions are looked at: at their deadline, or before it where that was put off.
     deadlines: BinaryHeap<Reverse<(Duration, RequestId)>>,
     events: VecDeque<Received>,
     /// Something happened since the connection was served.
@@ -115,7 +116,22 @@ struct Session<S> {
     /// The client's side of the tunnel has ended.
     ended: bool,
     deadline: Option<Duration>,
+    /// When it is looked at next.
+    watched: Option<Duration>,
     streams: Vec<StreamId>,
+}
+
+impl<S> Session<S> {
+    /// Has the session looked at when its deadline is due, unless it is looked at before that anyway: one
+    /// entry in the list for each session is enough.
+    fn watch(&mut self, deadlines: &mut BinaryHeap<Reverse<(Duration, RequestId)>>, id: RequestId) {
+        if let Some(deadline) = self.deadline
+            && self.watched.is_none_or(|watched| deadline < watched)
+        {
+            self.watched = Some(deadline);
+            deadlines.push(Reverse((deadline, id)));
+        }
+    }
 }
 
 impl<S> std::fmt::Debug for Tunnels<S> {
@@ -175,13 +191,8 @@ impl<S: Protocol> Tunnels<S> {
             self.owners.insert(stream, id);
             session.streams.push(stream);
         }
-        let deadline = link.deadline();
-        if deadline != session.deadline {
-            session.deadline = deadline;
-            if let Some(deadline) = deadline {
-                self.deadlines.push(Reverse((deadline, id)));
-            }
-        }
+        session.deadline = link.deadline();
+        session.watch(&mut self.deadlines, id);
         for octets in [first, Bytes::from(rest)] {
             if octets.is_empty() {
             } else if self.server.room(id, octets.len()) < octets.len() {
@@ -266,18 +277,16 @@ impl<S: Protocol> Tunnels<S> {
         link.set_deadline(None);
         let client = Client::of(request);
         let (protocol, _) = link.capture(|link| (self.start)(link, client));
-        let deadline = link.deadline();
-        if let Some(deadline) = deadline {
-            self.deadlines.push(Reverse((deadline, id)));
-        }
-        let session = Session {
+        let mut session = Session {
             protocol,
             input: Input::default(),
             want: Want::More,
             ended: false,
-            deadline,
+            deadline: link.deadline(),
+            watched: None,
             streams: Vec::new(),
         };
+        session.watch(&mut self.deadlines, id);
         self.sessions.insert(id, session);
     }
 
@@ -369,16 +378,26 @@ impl<S: Protocol> Protocol for Tunnels<S> {
 
     fn handle_timeout(&mut self, link: &mut Link) {
         let now = link.now();
+        // Each at most once: a session may want to be called again at once.
+        let mut due = Vec::new();
         while let Some(Reverse((deadline, id))) = self.deadlines.peek().copied() {
             if deadline > now {
                 break;
             }
             self.deadlines.pop();
-            if self.sessions.get(&id).is_some_and(|session| session.deadline == Some(deadline)) {
-                if let Some(session) = self.sessions.get_mut(&id) {
-                    session.deadline = None;
-                }
+            due.push((deadline, id));
+        }
+        for (deadline, id) in due {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if session.watched != Some(deadline) {
+                continue;
+            }
+            session.watched = None;
+            if session.deadline.is_some_and(|deadline| deadline <= now) {
+                session.deadline = None;
                 self.tell(link, id, |session, link| session.handle_timeout(link));
+            } else {
+                session.watch(&mut self.deadlines, id);
             }
         }
         self.touched = true;
