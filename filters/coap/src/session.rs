@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bridge::text::encode;
 use bridge::{
     Bytes, Direction, Ended, HeaderMap, HeaderName, HeaderValue, Input, Link, Peer, Protocol,
     Response, StreamId, Want,
@@ -711,19 +712,6 @@ fn buckets(common: &Common, source: Option<IpAddr>, now: Duration) -> Vec<Shared
             table.get((index, limit), key, now)
         })
         .collect()
-}
-
-/// Percent-encodes what would not be part of one plain header value.
-pub(crate) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' && byte != b',' {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
 }
 
 impl Protocol for Session {
