@@ -6,7 +6,7 @@ use std::time::Duration;
 use bridge::{Bytes, Direction, Link, StreamId};
 use coap_http::OptionSet;
 use codec_coap::{
-    Code, CoapOption, Header, Message, MessageType, OptionNumber, Options, TcpMessage,
+    CoapOption, Code, Header, Message, MessageType, OptionNumber, Options, TcpMessage,
 };
 
 use crate::config::Transport;
@@ -197,6 +197,9 @@ impl Session {
         };
         let stats = &self.common.stats;
         stats.message(Direction::ToClient, Some(message.message_type), capsule.len());
+        if matches!(message.message_type, MessageType::Confirmable | MessageType::NonConfirmable) {
+            self.to_client.own(message.message_id, Token::new(message.token));
+        }
         link.reply(capsule.clone());
         Some(capsule)
     }
@@ -210,8 +213,12 @@ impl Session {
     }
 
     pub(crate) fn new_id(&mut self) -> u16 {
-        self.next_id = self.next_id.wrapping_add(1);
-        self.next_id
+        loop {
+            self.next_id = self.next_id.wrapping_add(1);
+            if !self.to_client.has(self.next_id) {
+                return self.next_id;
+            }
+        }
     }
 
     /// Sends a notification, and returns its message ID. A confirmable one is sent again until it was heard.
@@ -232,11 +239,8 @@ impl Session {
             return 0;
         }
         let message_id = self.new_id();
-        let message_type = if confirmable {
-            MessageType::Confirmable
-        } else {
-            MessageType::NonConfirmable
-        };
+        let message_type =
+            if confirmable { MessageType::Confirmable } else { MessageType::NonConfirmable };
         let token = token.as_slice();
         let message = Message { message_type, code, message_id, token, options, payload };
         if let Some(capsule) = self.send(link, &message)

@@ -249,9 +249,7 @@ impl Session {
         let body = match block1 {
             _ if too_large || message.payload.len() > max_body_size => Received::TooLarge,
             None => Received::Body(message.payload.to_vec()),
-            Some(block) => {
-                self.transfers.receive(key, block, message.payload, max_body_size, now)
-            }
+            Some(block) => self.transfers.receive(key, block, message.payload, max_body_size, now),
         };
         let body = match body {
             Received::Body(body) => {
@@ -366,10 +364,8 @@ impl Session {
     /// The longest payload that a message to the client may have.
     fn max_payload(&self) -> usize {
         let most = match self.transport {
-            Transport::Udp => self.common.settings.max_message_size,
-            Transport::Tcp => {
-                self.peer_max_message_size.min(self.common.settings.max_message_size)
-            }
+            Transport::Udp | Transport::Dtls => self.common.settings.max_message_size,
+            Transport::Tcp => self.peer_max_message_size.min(self.common.settings.max_message_size),
         };
         (most as usize).saturating_sub(OVERHEAD)
     }
@@ -380,7 +376,7 @@ impl Session {
         let szx = self.common.settings.szx;
         let most = self.max_payload();
         let whole = match self.transport {
-            Transport::Udp => len <= 16 << szx && len <= most,
+            Transport::Udp | Transport::Dtls => len <= 16 << szx && len <= most,
             Transport::Tcp => len <= most,
         };
         let default = match self.transport {
@@ -424,9 +420,10 @@ impl Session {
         let Some(asked) = self.asked.get_mut(&stream) else { return };
         let is_events = parts.status == StatusCode::OK
             && parts.headers.get("content-type").is_some_and(|content| {
-                content.as_bytes().get(..17).is_some_and(|content| {
-                    content.eq_ignore_ascii_case(b"text/event-stream")
-                })
+                content
+                    .as_bytes()
+                    .get(..17)
+                    .is_some_and(|content| content.eq_ignore_ascii_case(b"text/event-stream"))
             });
         if let Kind::Request { key, block2, observes: true, .. } = asked.kind
             && is_events
@@ -474,14 +471,15 @@ impl Session {
         } else {
             let method = asked.origin.method;
             let head = coap_http::response::from_http(method, status, headers, None);
-            let max_age = head.options.as_list().into_iter().find_map(|option| match option.value {
-                codec_coap::OptionValue::Uint(seconds)
-                    if option.number == OptionNumber::MAX_AGE =>
-                {
-                    Some(seconds)
-                }
-                _ => None,
-            });
+            let max_age =
+                head.options.as_list().into_iter().find_map(|option| match option.value {
+                    codec_coap::OptionValue::Uint(seconds)
+                        if option.number == OptionNumber::MAX_AGE =>
+                    {
+                        Some(seconds)
+                    }
+                    _ => None,
+                });
             Verdict::Refused(status, max_age)
         };
         if let Some((key, cache)) = key
@@ -636,7 +634,7 @@ impl Session {
         let confirmable = !first
             && observation.confirmable
             && observation.run >= NON_CONFIRMABLE_RUN
-            && self.transport == Transport::Udp;
+            && self.transport != Transport::Tcp;
         observation.run = if confirmable { 0 } else { observation.run + 1 };
         observation.waits = confirmable;
         let (token, key, wanted) = (observation.token, observation.key, observation.block2);
@@ -743,5 +741,6 @@ impl Session {
 
 /// A non-confirmable request with a critical option that is not understood is ignored (RFC 7252 §5.4.1).
 fn is_ignored(message: &Incoming<'_>, error: &coap_http::request::ToHttpError) -> bool {
-    matches!(message.udp, Some((MessageType::NonConfirmable, _))) && error.code() == Code::BAD_OPTION
+    matches!(message.udp, Some((MessageType::NonConfirmable, _)))
+        && error.code() == Code::BAD_OPTION
 }

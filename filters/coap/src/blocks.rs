@@ -291,7 +291,10 @@ mod tests {
         };
         assert_eq!(receive(0, true, &[1; 16]), Received::Continue);
         assert_eq!(receive(1, true, &[2; 16]), Received::Continue);
-        assert_eq!(receive(2, false, b"end"), Received::Body([&[1; 16][..], &[2; 16], b"end"].concat()));
+        assert_eq!(
+            receive(2, false, b"end"),
+            Received::Body([&[1; 16][..], &[2; 16], b"end"].concat())
+        );
         assert_eq!(receive(2, false, b"end"), Received::Incomplete);
         assert_eq!(receive(0, true, &[1; 16]), Received::Continue);
         assert_eq!(receive(2, true, &[1; 16]), Received::Incomplete);

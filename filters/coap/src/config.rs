@@ -30,6 +30,8 @@ pub enum Transport {
     /// Over UDP, through Envoy's `udp_proxy` with `tunneling_config` and an internal listener.
     #[default]
     Udp,
+    /// Over DTLS, which the filter terminates; the datagrams come as over UDP.
+    Dtls,
     /// Over TCP, or over TLS that the listener has terminated (RFC 8323).
     Tcp,
 }
@@ -39,6 +41,7 @@ impl Transport {
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Udp => "udp",
+            Self::Dtls => "dtls",
             Self::Tcp => "tcp",
         }
     }
@@ -123,8 +126,10 @@ pub(crate) type RateLimit = Limit<Per, Exceeded>;
 pub struct Config {
     /// `bridge` (default) or `observe`.
     pub mode: Mode,
-    /// `udp` (default) or `tcp`, which is also for TLS.
+    /// `udp` (default), `dtls`, or `tcp`, which is also for TLS.
     pub transport: Transport,
+    /// Keys and limits of DTLS. With `transport: dtls` only, and needed there.
+    pub dtls: Option<dtls::Config>,
     /// The `:authority` of what a client sends without Uri-Host, where TLS has no server name either.
     /// Default `coap`.
     pub authority: String,
@@ -203,6 +208,7 @@ impl Default for Config {
         Self {
             mode: Mode::default(),
             transport: Transport::default(),
+            dtls: None,
             authority: "coap".to_owned(),
             rules: Vec::new(),
             flow_key: FlowKey::default(),
@@ -238,6 +244,8 @@ impl Default for Config {
 pub(crate) struct Settings {
     pub(crate) mode: Mode,
     pub(crate) transport: Transport,
+    /// What [`Settings::take_dtls`] takes.
+    dtls: Option<dtls::Settings>,
     pub(crate) authority: Authority,
     pub(crate) rules: Vec<Rule>,
     pub(crate) flow_key: FlowKey,
@@ -291,14 +299,14 @@ impl Settings {
         };
         const GIB: u64 = 1 << 30;
         let max_message_size = config.max_message_size.unwrap_or(match config.transport {
-            Transport::Udp => Whole(1472),
+            Transport::Udp | Transport::Dtls => Whole(1472),
             Transport::Tcp => Whole(65_536),
         });
         let max_message_size = whole(
             "max_message_size",
             max_message_size,
             match config.transport {
-                Transport::Udp => 64..=65_507,
+                Transport::Udp | Transport::Dtls => 64..=65_507,
                 // Who says nothing takes messages of 1152 octets (RFC 8323 §5.3.1).
                 Transport::Tcp => 1152..=16_777_216,
             },
@@ -324,7 +332,9 @@ impl Settings {
             whole("max_remembered_size", config.max_remembered_size, 0..=GIB) as usize;
         let max_sessions = whole("max_sessions", config.max_sessions, 1..=1_000_000);
         let szx = match config.block_size {
-            Whole(size @ (16 | 32 | 64 | 128 | 256 | 512 | 1024)) => size.trailing_zeros() as u8 - 4,
+            Whole(size @ (16 | 32 | 64 | 128 | 256 | 512 | 1024)) => {
+                size.trailing_zeros() as u8 - 4
+            }
             Whole(size) => {
                 let what = format!("must be a power of two from 16 to 1024 (got {size})");
                 mistakes.push(Mistake::new("block_size", what));
@@ -369,9 +379,27 @@ impl Settings {
                 }
             }
         }
+        let dtls = match (config.transport, config.dtls) {
+            (Transport::Dtls, Some(dtls)) => dtls::Settings::compile(dtls, "dtls", mistakes),
+            (Transport::Dtls, None) => {
+                mistakes.push(Mistake::new("dtls", "is needed with transport: dtls"));
+                None
+            }
+            (_, Some(_)) => {
+                let what = "has a meaning only with transport: dtls";
+                mistakes.push(Mistake::new("dtls", what));
+                None
+            }
+            (_, None) => None,
+        };
+        if config.mode == Mode::Observe && config.transport == Transport::Dtls {
+            let what = "cannot be dtls with mode: observe: nothing can be seen in it";
+            mistakes.push(Mistake::new("transport", what));
+        }
         Self {
             mode: config.mode,
             transport: config.transport,
+            dtls,
             authority,
             rules,
             flow_key: config.flow_key,
@@ -399,6 +427,11 @@ impl Settings {
             max_remembered_size,
             max_sessions,
         }
+    }
+
+    /// The settings of DTLS, which go to whoever terminates it.
+    pub(crate) fn take_dtls(&mut self) -> Option<dtls::Settings> {
+        self.dtls.take()
     }
 
     /// How a request travels: by the first rule that matches.

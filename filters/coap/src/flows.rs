@@ -7,7 +7,7 @@ use std::time::Duration;
 use bridge::{
     Bytes, Direction, HeaderValue, Input, Link, Method, OpenError, Request, Response, StreamId, Uri,
 };
-use codec_coap::{Code, Message, MessageType, Options, TcpMessage, header};
+use codec_coap::{Code, Header, Message, MessageType, Options, TcpMessage, header};
 
 use crate::answers::Origin;
 use crate::config::{FlowKey, Transport};
@@ -18,8 +18,8 @@ use crate::wire::{self, Incoming, Next, Token};
 /// How many responses are kept for the time after the session, and the longest that is.
 const RECENT: usize = 4;
 const MAX_RECENT: usize = 2048;
-/// How many messages of servers are kept in mind, so that the client's answers find them.
-const SERVER_MESSAGES: usize = 64;
+/// How many messages to the client are kept in mind, so that its answers find their way.
+const TO_CLIENT: usize = 64;
 /// The largest message of a server over TCP.
 const MAX_SERVER_MESSAGE: u32 = 16 << 20;
 
@@ -49,32 +49,63 @@ pub(crate) struct Outstanding {
     block: bool,
 }
 
-/// The last messages of servers that a client may answer.
+/// The last messages that the client may acknowledge, reject or answer, of servers and of the filter itself.
+///
+/// To the client all of them come from one endpoint, where a message ID is used once in a while (RFC 7252 §4.4).
+/// A server's that another's message has already is replaced on the way.
 #[derive(Debug, Default)]
-pub(crate) struct ServerMessages(VecDeque<(u16, Token, StreamId)>);
+pub(crate) struct ToClient(VecDeque<Sent>);
 
-impl ServerMessages {
-    fn push(&mut self, id: u16, token: Token, stream: StreamId) {
-        if self.0.len() >= SERVER_MESSAGES {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    /// The message ID that the client knows.
+    id: u16,
+    /// The one that the server knows.
+    pub(crate) original: u16,
+    pub(crate) token: Token,
+    /// The flow it came from; none if it is the filter's own.
+    pub(crate) stream: Option<StreamId>,
+    /// Since when it waits for an acknowledgement.
+    waits: Option<Duration>,
+}
+
+impl ToClient {
+    fn push(&mut self, sent: Sent) {
+        if self.0.len() >= TO_CLIENT {
             self.0.pop_front();
         }
-        self.0.push_back((id, token, stream));
+        self.0.push_back(sent);
     }
 
-    /// The newest with this message ID.
-    pub(crate) fn by_id(&self, id: u16) -> Option<(Token, StreamId)> {
-        let message = self.0.iter().rev().find(|message| message.0 == id);
-        message.map(|(_, token, stream)| (*token, *stream))
+    /// Notes a message of the filter itself.
+    pub(crate) fn own(&mut self, id: u16, token: Token) {
+        self.push(Sent { id, original: id, token, stream: None, waits: None });
     }
 
-    /// The newest with this token.
+    pub(crate) fn has(&self, id: u16) -> bool {
+        self.0.iter().any(|sent| sent.id == id)
+    }
+
+    /// The message with this ID, which the client has acknowledged or rejected.
+    pub(crate) fn heard(&mut self, id: u16) -> Option<Sent> {
+        let sent = self.0.iter_mut().rev().find(|sent| sent.id == id)?;
+        sent.waits = None;
+        Some(*sent)
+    }
+
+    /// The flow of the newest message of a server with this token.
     pub(crate) fn by_token(&self, token: &[u8]) -> Option<StreamId> {
-        let message = self.0.iter().rev().find(|message| message.1.as_slice() == token);
-        message.map(|(.., stream)| *stream)
+        let mut sent = self.0.iter().rev();
+        sent.find(|sent| sent.token.as_slice() == token).and_then(|sent| sent.stream)
+    }
+
+    /// Whether a message came so lately that the client may still acknowledge it.
+    pub(crate) fn waits(&self, now: Duration, patience: Duration) -> bool {
+        self.0.iter().any(|sent| sent.waits.is_some_and(|since| since + patience > now))
     }
 
     fn forget(&mut self, stream: StreamId) {
-        self.0.retain(|message| message.2 != stream);
+        self.0.retain(|sent| sent.stream != Some(stream));
     }
 }
 
@@ -224,7 +255,7 @@ impl Session {
         if self.flows.len() < before {
             self.common.stats.flows.add(-1);
         }
-        self.server_messages.forget(stream);
+        self.to_client.forget(stream);
         let observed = self.observing.len();
         self.observing.retain(|_, other| *other != stream);
         let ended = observed - self.observing.len();
@@ -331,11 +362,11 @@ impl Session {
                 Next::Incomplete => break,
                 Next::Nothing(len) => (len, false),
                 Next::Datagram { payload, len } => {
-                    (len, self.from_server(link, stream, payload, || octets.slice(at..at + len)))
+                    (len, self.server_datagram(link, stream, payload, || octets.slice(at..at + len)))
                 }
                 Next::Frame(frame) => {
                     let len = frame.len();
-                    (len, self.frame_from_server(link, stream, rest.get(..len).unwrap_or_default()))
+                    (len, self.server_frame(link, stream, rest.get(..len).unwrap_or_default()))
                 }
                 Next::Malformed(_) => {
                     self.common.stats.decode_error(Direction::ToClient, "malformed");
@@ -361,7 +392,7 @@ impl Session {
     }
 
     /// A datagram of a server. Whether it goes on to the client as it is.
-    fn from_server(
+    fn server_datagram(
         &mut self,
         link: &mut Link,
         stream: StreamId,
@@ -381,15 +412,12 @@ impl Session {
         let (message_type, code, id) = (head.message_type, head.code, head.message_id);
         let may_be_answered =
             matches!(message_type, MessageType::Confirmable | MessageType::NonConfirmable);
-        if may_be_answered {
-            self.server_messages.push(id, token, stream);
-        }
         if !code.is_response() {
             if code.is_request() {
                 stats.code(code);
             }
             stats.message(Direction::ToClient, Some(message_type), datagram.len());
-            return true;
+            return !may_be_answered || self.sends(link, stream, datagram, head, token);
         }
         if !self.answered(link, token, code, datagram) {
             return false;
@@ -402,7 +430,38 @@ impl Session {
             }
             self.recent.push_back((id, capsule()));
         }
-        true
+        !may_be_answered || self.sends(link, stream, datagram, head, token)
+    }
+
+    /// Notes a message of a server that the client may acknowledge or reject. Whether it goes on as it is:
+    /// with a message ID that is taken it goes on with another one.
+    fn sends(
+        &mut self,
+        link: &mut Link,
+        stream: StreamId,
+        datagram: &[u8],
+        head: Header,
+        token: Token,
+    ) -> bool {
+        let original = head.message_id;
+        let waits = (head.message_type == MessageType::Confirmable).then(|| link.now());
+        let of_server = |sent: &&mut Sent| sent.stream == Some(stream) && sent.original == original;
+        let id = if let Some(known) = self.to_client.0.iter_mut().rev().find(of_server) {
+            known.waits = waits;
+            known.token = token;
+            known.id
+        } else {
+            let id = if self.to_client.has(original) { self.new_id() } else { original };
+            self.to_client.push(Sent { id, original, token, stream: Some(stream), waits });
+            id
+        };
+        if id == original {
+            return true;
+        }
+        if let Some(capsule) = wire::with_id(datagram, id) {
+            link.reply(capsule);
+        }
+        false
     }
 
     /// A response of a server. Whether the client may have it.
@@ -448,14 +507,13 @@ impl Session {
             }
         }
         if outstanding.block {
-            let more =
-                code == Code::CONTINUE || options.block2().is_some_and(|block| block.more);
+            let more = code == Code::CONTINUE || options.block2().is_some_and(|block| block.more);
             self.transfer_until = more.then(|| now + self.common.settings.transfer_timeout);
         }
     }
 
     /// A frame of a server. Whether it goes on to the client as it is.
-    fn frame_from_server(&mut self, link: &mut Link, stream: StreamId, frame: &[u8]) -> bool {
+    fn server_frame(&mut self, link: &mut Link, stream: StreamId, frame: &[u8]) -> bool {
         let common = Rc::clone(&self.common);
         let stats = &common.stats;
         let message = match wire::tcp(frame) {
@@ -483,7 +541,9 @@ impl Session {
             }
             code if code.is_signaling() || code == Code::EMPTY => return false,
             code if code.is_request() => {
-                self.server_messages.push(0, token, stream);
+                let stream = Some(stream);
+                let sent = Sent { id: 0, original: 0, token, stream, waits: None };
+                self.to_client.push(sent);
             }
             code => {
                 if let Some(outstanding) = self.outstanding.remove(&token) {
@@ -505,9 +565,8 @@ impl Session {
     fn challenge_instead(&mut self, link: &mut Link, origin: &Origin, response: &[u8]) {
         // The response was sent in its own message: its sender still waits for an acknowledgement, which the
         // client gives to what it gets instead.
-        let separate = header(response).ok().filter(|header| {
-            header.message_type == MessageType::Confirmable
-        });
+        let separate =
+            header(response).ok().filter(|header| header.message_type == MessageType::Confirmable);
         match separate {
             None => self.challenge(link, origin),
             Some(header) => {

@@ -16,11 +16,13 @@ pub mod config;
 mod echo;
 mod exchanges;
 mod flows;
+pub mod identity;
 mod memory;
 pub mod rules;
 mod session;
 mod sse;
 mod stats;
+mod watch;
 mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -34,6 +36,7 @@ use filter_config::Mistake;
 use policy::limits::Buckets;
 
 pub use session::{Client, Session};
+pub use watch::Observer;
 
 use blocks::Budget;
 use config::{Mode, Settings, Transport};
@@ -43,7 +46,10 @@ use stats::Stats;
 
 /// A configured filter.
 #[derive(Debug, Clone)]
-pub struct Filter(Rc<Common>);
+pub struct Filter {
+    common: Rc<Common>,
+    dtls: Option<Rc<dtls::Shared>>,
+}
 
 /// What all sessions of a filter have in common.
 #[derive(Debug)]
@@ -74,44 +80,60 @@ impl Filter {
     /// # Errors
     /// All mistakes in it.
     pub fn new(json: &[u8], metrics: &Registry) -> Result<Self, Vec<Mistake>> {
-        let settings = Settings::read(json)?;
-        Ok(Self(Rc::new(Common {
+        let mut settings = Settings::read(json)?;
+        let dtls = match settings.take_dtls() {
+            Some(settings) => Some(dtls::Shared::new(settings, metrics).map_err(|error| {
+                vec![Mistake::new("dtls", format!("there is no randomness: {error}"))]
+            })?),
+            None => None,
+        };
+        let common = Rc::new(Common {
             stats: Stats::new(metrics),
             buckets: RefCell::new(Buckets::new(settings.max_rate_limit_keys)),
-            memory: RefCell::new(Memory::new(settings.max_remembered, settings.max_remembered_size)),
+            memory: RefCell::new(Memory::new(
+                settings.max_remembered,
+                settings.max_remembered_size,
+            )),
             budget: Budget::new(settings.max_transfer_memory),
             echo: Echo::default(),
             hashes: RandomState::new(),
             numbers: Cell::new(0),
             settings,
-        })))
+        });
+        Ok(Self { common, dtls })
     }
 
     /// What the filter does.
     #[must_use]
     pub fn mode(&self) -> Mode {
-        self.0.settings.mode
+        self.common.settings.mode
+    }
+
+    /// What terminates DTLS, where clients' messages come over it.
+    #[must_use]
+    pub fn dtls(&self) -> Option<Rc<dtls::Shared>> {
+        self.dtls.clone()
     }
 
     /// How clients' messages come.
     #[must_use]
     pub fn transport(&self) -> Transport {
-        self.0.settings.transport
+        self.common.settings.transport
     }
 
     /// The limits of the connection to the next filter.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let settings = &self.0.settings;
+        let settings = &self.common.settings;
         // Flows, checks and requests; over UDP those of many sessions.
         let per_session = settings.max_flows + settings.max_outstanding + settings.max_observations;
         let max_streams = match settings.transport {
-            Transport::Udp => (settings.max_sessions as usize).saturating_mul(4),
+            Transport::Udp | Transport::Dtls => (settings.max_sessions as usize).saturating_mul(4),
             Transport::Tcp => per_session,
         };
         let connection_window = match settings.transport {
             // Sessions must not wait for one another.
-            Transport::Udp => (1 << 31) - 1,
+            Transport::Udp | Transport::Dtls => (1 << 31) - 1,
             Transport::Tcp => Limits::default().connection_window,
         };
         Limits { max_streams, connection_window, ..Limits::default() }
@@ -120,13 +142,19 @@ impl Filter {
     /// The bounds of the tunnels that sessions over UDP come in.
     #[must_use]
     pub fn tunnels(&self, metrics: &Registry) -> tunnels::Settings {
-        let settings = &self.0.settings;
+        let settings = &self.common.settings;
         tunnels::Settings::new(settings.max_sessions, 128 << 10, metrics)
+    }
+
+    /// A connection is to be watched.
+    #[must_use]
+    pub fn watch(&self) -> Observer {
+        Observer::new(Rc::clone(&self.common))
     }
 
     /// A client is to be carried.
     #[must_use]
     pub fn carry(&self, link: &mut Link, client: Client) -> Session {
-        Session::new(Rc::clone(&self.0), link, client)
+        Session::new(Rc::clone(&self.common), link, client)
     }
 }

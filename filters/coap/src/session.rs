@@ -11,7 +11,7 @@ use bridge::{
 };
 use coap_http::OptionSet;
 use codec_coap::{
-    Answer, Code, CoapOption, DecodeError, Header, Message, MessageType, OptionNumber, Options,
+    Answer, CoapOption, Code, DecodeError, Header, Message, MessageType, OptionNumber, Options,
     TcpMessage, header,
 };
 use hashbrown::HashMap;
@@ -25,7 +25,7 @@ use crate::asked::{Asked, Verdict};
 use crate::blocks::Transfers;
 use crate::config::{Exceeded, Per, Transport};
 use crate::exchanges::{EXCHANGE_LIFETIME, Exchanges, NON_LIFETIME, Seen};
-use crate::flows::{Flow, Outstanding, ServerMessages};
+use crate::flows::{Flow, Outstanding, ToClient};
 use crate::memory::Known;
 use crate::rules::Carry;
 use crate::wire::{self, Incoming, Malformed, Next, Token};
@@ -42,8 +42,6 @@ pub struct Client {
     pub address: Option<SocketAddr>,
     /// Headers for all of its requests: what is known of it besides.
     pub headers: HeaderMap,
-    /// It cannot have given another's address for its own.
-    pub proven: bool,
 }
 
 /// A client's session: over UDP the messages from one address and port, over TCP one connection's.
@@ -68,7 +66,7 @@ pub struct Session {
     pub(crate) outstanding: HashMap<Token, Outstanding>,
     /// Resources observed in a flow.
     pub(crate) observing: HashMap<Token, StreamId>,
-    pub(crate) server_messages: ServerMessages,
+    pub(crate) to_client: ToClient,
     /// The last few responses of servers, for the time after the session.
     pub(crate) recent: VecDeque<(u16, Bytes)>,
     /// Checks and requests under way.
@@ -100,7 +98,7 @@ impl Session {
         let now = link.now();
         let settings = &common.settings;
         let transport = settings.transport;
-        let Client { address, mut headers, proven } = client;
+        let Client { address, mut headers } = client;
         let source = address.map(|address| address.ip().to_canonical());
         headers.insert("x-protocol", HeaderValue::from_static("coap"));
         headers.insert("x-coap-transport", HeaderValue::from_static(transport.label()));
@@ -120,10 +118,8 @@ impl Session {
             _ => None,
         };
         let known = known.unwrap_or_default();
-        let proven = proven
-            || known.proven
-            || transport == Transport::Tcp
-            || settings.amplification_factor.is_none();
+        let proven =
+            known.proven || transport != Transport::Udp || settings.amplification_factor.is_none();
         let mut session = Self {
             client: address,
             transport,
@@ -137,7 +133,7 @@ impl Session {
             key: Vec::new(),
             outstanding: HashMap::new(),
             observing: HashMap::new(),
-            server_messages: ServerMessages::default(),
+            to_client: ToClient::default(),
             recent: VecDeque::new(),
             asked: HashMap::new(),
             verdicts: Verdicts::new(settings.max_cached_verdicts),
@@ -156,6 +152,8 @@ impl Session {
         }
         match transport {
             Transport::Udp => link.set_deadline(Some(now + session.common.settings.idle_timeout)),
+            // The association has a timeout of its own.
+            Transport::Dtls => {}
             Transport::Tcp => session.introduce(link),
         }
         session
@@ -248,13 +246,13 @@ impl Session {
         self.common.stats.message(Direction::FromClient, message_type, payload.len());
         match message.udp {
             Some((MessageType::Acknowledgement | MessageType::Reset, id)) => {
-                self.acknowledged(link, &message, id)
+                self.acknowledged(link, &message, id, payload)
             }
             Some((message_type, id)) if message.code == Code::EMPTY => {
                 self.ping(link, message_type, id)
             }
             _ if message.code.is_request() => self.request(link, &message, capsule),
-            _ => self.to_flow(self.server_messages.by_token(message.token)),
+            _ => self.to_flow(self.to_client.by_token(message.token)),
         }
     }
 
@@ -268,19 +266,31 @@ impl Session {
     }
 
     /// An acknowledgement or a reset message.
-    fn acknowledged(&mut self, link: &mut Link, message: &Incoming<'_>, id: u16) -> To {
+    fn acknowledged(
+        &mut self,
+        link: &mut Link,
+        message: &Incoming<'_>,
+        id: u16,
+        datagram: &[u8],
+    ) -> To {
         let is_reset = matches!(message.udp, Some((MessageType::Reset, _)));
         if self.heard(link, id, is_reset) {
             return To::Nowhere;
         }
-        let from = self.server_messages.by_id(id);
-        if is_reset
-            && let Some((token, _)) = from
-            && self.observing.remove(&token).is_some()
-        {
+        let Some(sent) = self.to_client.heard(id) else { return self.to_flow(None) };
+        if is_reset && self.observing.remove(&sent.token).is_some() {
             self.common.stats.observations.add(-1);
         }
-        self.to_flow(from.map(|(_, stream)| stream))
+        match sent.stream {
+            None => To::Nowhere,
+            Some(stream) if sent.original == id => To::Flow(stream),
+            Some(stream) => {
+                if let Some(capsule) = wire::with_id(datagram, sent.original) {
+                    self.send_along(link, stream, capsule);
+                }
+                To::Nowhere
+            }
+        }
     }
 
     /// An empty confirmable message: with one server, that is who it is for.
@@ -348,7 +358,7 @@ impl Session {
         if message.code.is_request() {
             self.request(link, &message, || octets.clone())
         } else {
-            self.to_flow(self.server_messages.by_token(message.token))
+            self.to_flow(self.to_client.by_token(message.token))
         }
     }
 
@@ -441,8 +451,8 @@ impl Session {
 
     /// Sends a request along its flow, if there can be one.
     fn forward(&mut self, link: &mut Link, message: &Incoming<'_>, origin: &Origin) -> To {
-        let observes = matches!(message.code, Code::GET | Code::FETCH)
-            && message.options.observe() == Some(0);
+        let observes =
+            matches!(message.code, Code::GET | Code::FETCH) && message.options.observe() == Some(0);
         if observes && !self.proven {
             // Each notification would be another answer to the same octets.
             self.challenge(link, origin);
@@ -493,19 +503,16 @@ impl Session {
         }
     }
 
-    /// Looks for an LwM2M registration: POST to `/rd` with the endpoint name as `ep` (LwM2M 1.2 §6.2.1).
+    /// Looks for an LwM2M registration.
     fn register(&mut self, message: &Incoming<'_>, now: Duration) {
-        if message.code != Code::POST || !message.options.uri_path().eq(["rd"]) {
+        if message.code != Code::POST {
             return;
         }
-        let argument = |name: &str| {
-            let mut query = message.options.uri_query();
-            query.find_map(|text| text.as_str().strip_prefix(name)?.strip_prefix('='))
-        };
-        if let Some(name) = argument("ep").filter(|name| !name.is_empty()) {
-            let lifetime = argument("lt").and_then(|seconds| seconds.parse().ok());
+        if let Some(name) = endpoint_name(&message.options) {
+            let name = name.to_owned();
+            let lifetime = argument(&message.options, "lt").and_then(|text| text.parse().ok());
             let lifetime = lifetime.map_or(REGISTRATION_LIFETIME, Duration::from_secs);
-            self.set_endpoint(name.to_owned(), now + lifetime.min(REGISTRATION_LIFETIME));
+            self.set_endpoint(name, now + lifetime.min(REGISTRATION_LIFETIME));
         }
     }
 
@@ -528,10 +535,8 @@ impl Session {
         match message.code {
             Code::CSM => {
                 if let Some(number) = critical_unknown(message) {
-                    let option = [CoapOption::new(
-                        OptionNumber::BAD_CSM_OPTION,
-                        u32::from(number.0),
-                    )];
+                    let option =
+                        [CoapOption::new(OptionNumber::BAD_CSM_OPTION, u32::from(number.0))];
                     self.send_abort(link, Options::from(&option), b"unknown option in CSM");
                     link.close();
                     return;
@@ -542,10 +547,8 @@ impl Session {
                 self.peer_takes_bert |= message.block_wise_transfer();
             }
             Code::PING => {
-                let custody = [CoapOption::new(
-                    OptionNumber::CUSTODY,
-                    codec_coap::OptionValue::Empty,
-                )];
+                let custody =
+                    [CoapOption::new(OptionNumber::CUSTODY, codec_coap::OptionValue::Empty)];
                 let options =
                     if message.custody() { Options::from(&custody) } else { Options::EMPTY };
                 let pong =
@@ -560,7 +563,8 @@ impl Session {
 
     /// The capabilities and settings that begin a connection (RFC 8323 §5.3).
     fn introduce(&mut self, link: &mut Link) {
-        if let Some(octets) = wire::frame(&capabilities(&csm(self.common.settings.max_message_size)))
+        if let Some(octets) =
+            wire::frame(&capabilities(&csm(self.common.settings.max_message_size)))
         {
             link.reply(octets);
         }
@@ -588,6 +592,7 @@ impl Session {
         registered
             || self.transfer_until.is_some()
             || !self.outstanding.is_empty()
+            || self.to_client.waits(now, patience)
             || !self.observing.is_empty()
             || !self.asked.is_empty()
             || !self.confirmables.is_empty()
@@ -600,6 +605,19 @@ impl Session {
             link.set_deadline(Some(time));
         }
     }
+}
+
+/// The endpoint name of an LwM2M registration: a POST to `/rd` with `ep` (LwM2M 1.2 §6.2.1).
+pub(crate) fn endpoint_name<'a>(options: &Options<'a>) -> Option<&'a str> {
+    if !options.uri_path().eq(["rd"]) {
+        return None;
+    }
+    argument(options, "ep").filter(|name| !name.is_empty())
+}
+
+fn argument<'a>(options: &Options<'a>, name: &str) -> Option<&'a str> {
+    let mut query = options.uri_query();
+    query.find_map(|text| text.as_str().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// The options of a CSM.
@@ -707,7 +725,7 @@ impl Protocol for Session {
                 self.common.stats.transfer(direction, "timeout");
             }
         }
-        if self.transport == Transport::Tcp {
+        if self.transport != Transport::Udp {
             if !self.transfers.is_empty() {
                 self.wake_at(link, now + timeout);
             }

@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn events_are_read_as_the_standard_says_however_they_are_split() {
-        let stream = b"\xef\xbb\xbf: hello\n\ndata: a\ndata:b\r\ndata\n\nid: 1\nevent: x\ndata: c\r\r\
+        let stream =
+            b"\xef\xbb\xbf: hello\n\ndata: a\ndata:b\r\ndata\n\nid: 1\nevent: x\ndata: c\r\r\
             database: no\n\ndata: cut off";
         let expected = [&b"a\nb\n"[..], b"c"];
         assert_eq!(events(100, &[stream]), expected);

@@ -85,7 +85,7 @@ pub(crate) fn next(transport: Transport, octets: &[u8], max_message_size: u32) -
         return Next::Incomplete;
     }
     match transport {
-        Transport::Udp => datagram(octets),
+        Transport::Udp | Transport::Dtls => datagram(octets),
         Transport::Tcp => match frame_tcp(octets, max_message_size) {
             Ok(Decoded::Complete { message, .. }) if octets.len() >= message.len() => {
                 Next::Frame(message)
@@ -162,6 +162,18 @@ pub(crate) fn capsule(message: &Message<'_>) -> Option<Bytes> {
     let mut octets = vec![0; start + len];
     header.encode(&mut octets).ok()?;
     message.encode(octets.get_mut(start..)?).ok()?;
+    Some(Bytes::from(octets))
+}
+
+/// A datagram in its capsule, with another message ID.
+pub(crate) fn with_id(datagram: &[u8], id: u16) -> Option<Bytes> {
+    let [first, code, _, _] = *datagram.first_chunk()?;
+    let [a, b] = id.to_be_bytes();
+    let header = Header { capsule_type: CapsuleType::DATAGRAM, len: datagram.len() as u64 + 1 };
+    let mut octets = vec![0; header.encoded_len().ok()? + 1];
+    header.encode(&mut octets).ok()?;
+    octets.extend_from_slice(&[first, code, a, b]);
+    octets.extend_from_slice(datagram.get(4..)?);
     Some(Bytes::from(octets))
 }
 

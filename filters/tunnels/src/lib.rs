@@ -160,11 +160,11 @@ impl<S: Protocol> Tunnels<S> {
         link.set_deadline(session.deadline);
         let Session { protocol, input, want, .. } = session;
         let (wanted, captured) = link.capture(|link| call(protocol, link, input));
-        if let Some(wanted) = wanted {
-            if wanted != *want {
-                self.server.hold(id, wanted == Want::Room);
-                *want = wanted;
-            }
+        if let Some(wanted) = wanted
+            && wanted != *want
+        {
+            self.server.hold(id, wanted == Want::Room);
+            *want = wanted;
         }
         let Captured { replied: (first, rest), closed, opened } = captured;
         for stream in opened {

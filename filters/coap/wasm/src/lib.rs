@@ -4,23 +4,25 @@
 use core::time::Duration;
 use std::rc::Rc;
 
+use dtls::Dtls;
 use filter_coap::config::{Mode, Transport};
-use filter_coap::{Client, Session};
+use filter_coap::{Client, Session, identity};
 use host::bridge::metrics::Registry;
-use host::bridge::{
-    Bytes, Direction, Ended, Input, Link, Observer, Peer, Protocol, Response, StreamId, Want,
-};
+use host::bridge::{Bytes, Ended, Input, Link, Peer, Protocol, Response, StreamId, Want};
 use tunnels::{Start, Tunnels};
 
 struct Module {
     filter: filter_coap::Filter,
     tunnels: Rc<tunnels::Settings>,
-    start: Rc<Start<Session>>,
+    start_udp: Rc<Start<Session>>,
+    /// With DTLS.
+    start_dtls: Option<Rc<Start<Dtls<Session>>>>,
 }
 
 /// A connection with one client, or with the tunnels of many.
 enum Connection {
     Udp(Box<Tunnels<Session>>),
+    Dtls(Box<Tunnels<Dtls<Session>>>),
     Tcp(Box<Session>),
 }
 
@@ -30,6 +32,7 @@ macro_rules! delegate {
             $(fn $name(&mut self, $($argument: $type),*) $(-> $result)? {
                 match self {
                     Self::Udp(tunnels) => tunnels.$name($($argument),*),
+                    Self::Dtls(tunnels) => tunnels.$name($($argument),*),
                     Self::Tcp(session) => session.$name($($argument),*),
                 }
             })*
@@ -48,31 +51,31 @@ delegate! {
     handle_close(by: Peer);
 }
 
-struct Nothing;
-impl Observer for Nothing {
-    fn see(&mut self, _: Direction, o: &[u8]) -> u64 { o.len() as u64 }
-    fn passed(&mut self, _: Direction, _: usize) {}
-    fn may_proceed(&self) -> bool { true }
-    fn deadline(&self) -> Option<Duration> { None }
-    fn handle_timeout(&mut self) -> bool { false }
-    fn attributes(&mut self, _: &mut dyn FnMut(&str, &str)) {}
-    fn handle_close(&mut self, _: Peer) {}
-}
-
 impl host::Filter for Module {
     type Protocol = Connection;
-    type Observer = Nothing;
+    type Observer = filter_coap::Observer;
 
     fn configure(json: &[u8], metrics: &Registry) -> Result<Self, Vec<String>> {
         let filter = filter_coap::Filter::new(json, metrics)
             .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let tunnels = Rc::new(filter.tunnels(metrics));
         let carry = filter.clone();
-        let start: Rc<Start<Session>> = Rc::new(move |link, client| {
-            let tunnels::Client { address, .. } = client;
-            carry.carry(link, Client { address, ..Client::default() })
+        let start_udp: Rc<Start<Session>> = Rc::new(move |link, client| {
+            carry.carry(link, Client { address: client.address, ..Client::default() })
         });
-        Ok(Self { filter, tunnels, start })
+        let start_dtls = filter.dtls().map(|shared| -> Rc<Start<Dtls<Session>>> {
+            let filter = filter.clone();
+            Rc::new(move |_, client| {
+                let filter = filter.clone();
+                let address = client.address;
+                let source = address.map(|address| address.to_string()).unwrap_or_default();
+                Dtls::new(Rc::clone(&shared), source.as_bytes(), move |link, identity| {
+                    let headers = identity::headers(identity);
+                    filter.carry(link, Client { address, headers })
+                })
+            })
+        });
+        Ok(Self { filter, tunnels, start_udp, start_dtls })
     }
 
     fn mode(&self) -> host::Mode {
@@ -83,14 +86,18 @@ impl host::Filter for Module {
     }
 
     fn carry(&self, link: &mut Link) -> Self::Protocol {
+        let tunnels = Rc::clone(&self.tunnels);
+        if let Some(start) = &self.start_dtls {
+            return Connection::Dtls(Box::new(Tunnels::new(tunnels, Rc::clone(start))));
+        }
         match self.filter.transport() {
-            Transport::Udp => {
-                let (tunnels, start) = (Rc::clone(&self.tunnels), Rc::clone(&self.start));
-                Connection::Udp(Box::new(Tunnels::new(tunnels, start)))
+            Transport::Udp | Transport::Dtls => {
+                Connection::Udp(Box::new(Tunnels::new(tunnels, Rc::clone(&self.start_udp))))
             }
             Transport::Tcp => {
                 let address = link.surroundings().source_address();
-                let address = address.and_then(|address| address.trim_matches(['[', ']']).parse().ok());
+                let address =
+                    address.and_then(|address| address.trim_matches(['[', ']']).parse().ok());
                 let address = address.map(|ip: std::net::IpAddr| (ip, 0).into());
                 let client = Client { address, ..Client::default() };
                 Connection::Tcp(Box::new(self.filter.carry(link, client)))
@@ -98,7 +105,9 @@ impl host::Filter for Module {
         }
     }
 
-    fn watch(&self, _: Duration) -> Self::Observer { Nothing }
+    fn watch(&self, _: Duration) -> Self::Observer {
+        self.filter.watch()
+    }
 }
 
 host::filter!(Module);
