@@ -1,4 +1,4 @@
-//! The in-memory transport that the HTTP/2 client reads from and writes to.
+//! The in-memory transport that an HTTP/2 connection reads from and writes to.
 
 use std::cell::RefCell;
 use std::io;
@@ -9,42 +9,51 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Octets on their way to and from the next filter.
+/// Octets on their way to and from the peer.
 #[derive(Debug, Default)]
 struct Octets {
     incoming: Bytes,
     outgoing: Vec<u8>,
 }
 
-/// One end of the transport. Clones share the same octets: the engine keeps one end and the HTTP/2
-/// client owns the other.
+/// One end of an in-memory transport for an HTTP/2 connection that is driven by hand. Clones share the
+/// same octets: the driver keeps one end and the connection owns the other.
+///
+/// It wakes nobody: whoever offers octets polls the connection afterwards. It takes every octet that is
+/// written; flow control bounds how many those are.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Pipe(Rc<RefCell<Octets>>);
+pub struct Pipe(Rc<RefCell<Octets>>);
 
 impl Pipe {
-    /// Makes octets from the next filter readable. The previous ones must have been read.
-    pub(crate) fn offer(&self, octets: Bytes) {
+    /// Makes octets from the peer readable. The previous ones must have been read.
+    pub fn offer(&self, octets: Bytes) {
         let mut inner = self.0.borrow_mut();
         debug_assert!(inner.incoming.is_empty());
         inner.incoming = octets;
     }
 
     /// Whether everything offered has been read.
-    pub(crate) fn is_read(&self) -> bool {
+    #[must_use]
+    pub fn is_read(&self) -> bool {
         self.0.borrow().incoming.is_empty()
     }
 
-    pub(crate) fn has_output(&self) -> bool {
+    /// Whether there are octets for the peer.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
         !self.0.borrow().outgoing.is_empty()
     }
 
-    pub(crate) fn output_len(&self) -> usize {
+    /// How many octets there are for the peer.
+    #[must_use]
+    pub fn output_len(&self) -> usize {
         self.0.borrow().outgoing.len()
     }
 
-    /// Takes what was written for the next filter. The memory goes along: a bridge that has
-    /// nothing to say holds none.
-    pub(crate) fn take(&self) -> Vec<u8> {
+    /// Takes what was written for the peer. The memory goes along: a bridge that has nothing to say
+    /// holds none.
+    #[must_use]
+    pub fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.borrow_mut().outgoing)
     }
 }

@@ -1,6 +1,7 @@
 //! The filter's configuration: what the user writes, and what it compiles to.
 
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::time::Duration;
 
 use filter_config::{Mistake, Mistakes, Seconds, Whole};
@@ -20,6 +21,9 @@ pub enum Mode {
     Bridge,
     /// Watches messages on their way to the next filter.
     Observe,
+    /// The other way round: serves HTTP clients with what CoAP servers have. The connections are those of
+    /// an Envoy cluster, over HTTP/2.
+    Egress,
 }
 
 /// How clients' messages come.
@@ -124,10 +128,12 @@ pub(crate) type RateLimit = Limit<Per, Exceeded>;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// `bridge` (default) or `observe`.
+    /// `bridge` (default), `observe` or `egress`.
     pub mode: Mode,
     /// `udp` (default), `dtls`, or `tcp`, which is also for TLS.
     pub transport: Transport,
+    /// How CoAP servers are used. With `mode: egress` only, where all other fields have no meaning.
+    pub egress: Option<coap_egress::Config>,
     /// Keys and limits of DTLS. With `transport: dtls` only, and needed there.
     pub dtls: Option<dtls::Config>,
     /// The `:authority` of what a client sends without Uri-Host, where TLS has no server name either.
@@ -208,6 +214,7 @@ impl Default for Config {
         Self {
             mode: Mode::default(),
             transport: Transport::default(),
+            egress: None,
             dtls: None,
             authority: "coap".to_owned(),
             rules: Vec::new(),
@@ -244,6 +251,7 @@ impl Default for Config {
 pub(crate) struct Settings {
     pub(crate) mode: Mode,
     pub(crate) transport: Transport,
+    pub(crate) egress: Rc<coap_egress::Settings>,
     /// What [`Settings::take_dtls`] takes.
     dtls: Option<dtls::Settings>,
     pub(crate) authority: Authority,
@@ -369,7 +377,7 @@ impl Settings {
                 Limit::compile((limit.per, limit.exceeded), rates, &path, mistakes)
             })
             .collect();
-        if config.mode == Mode::Observe {
+        if config.mode != Mode::Bridge {
             for (path, used) in
                 [("rules", !rules.is_empty()), ("rate_limits", !rate_limits.is_empty())]
             {
@@ -392,6 +400,11 @@ impl Settings {
             }
             (_, None) => None,
         };
+        if config.mode != Mode::Egress && config.egress.is_some() {
+            mistakes.push(Mistake::new("egress", "has a meaning only with mode: egress"));
+        }
+        let egress = config.egress.unwrap_or_default();
+        let egress = coap_egress::Settings::compile(&egress, "egress.", mistakes);
         if config.mode == Mode::Observe && config.transport == Transport::Dtls {
             let what = "cannot be dtls with mode: observe: nothing can be seen in it";
             mistakes.push(Mistake::new("transport", what));
@@ -399,6 +412,7 @@ impl Settings {
         Self {
             mode: config.mode,
             transport: config.transport,
+            egress: Rc::new(egress),
             dtls,
             authority,
             rules,

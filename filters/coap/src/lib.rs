@@ -38,6 +38,8 @@ use policy::limits::Buckets;
 pub use session::{Client, Session};
 pub use watch::Observer;
 
+use coap_egress::Egress;
+
 use blocks::Budget;
 use config::{Mode, Settings, Transport};
 use echo::Echo;
@@ -125,6 +127,9 @@ impl Filter {
     #[must_use]
     pub fn limits(&self) -> Limits {
         let settings = &self.common.settings;
+        if settings.mode == Mode::Egress {
+            return settings.egress.link_limits();
+        }
         // Flows, checks and requests; over UDP those of many sessions.
         let per_session = settings.max_flows + settings.max_outstanding + settings.max_observations;
         let max_streams = match settings.transport {
@@ -144,6 +149,14 @@ impl Filter {
     pub fn tunnels(&self, metrics: &Registry) -> tunnels::Settings {
         let settings = &self.common.settings;
         tunnels::Settings::new(settings.max_sessions, 128 << 10, metrics)
+    }
+
+    /// What serves the HTTP clients of one connection, and the bounds of that.
+    #[must_use]
+    pub fn egress(&self, metrics: &Registry) -> (Egress, http_server::Limits) {
+        let settings = &self.common.settings.egress;
+        let seed = self.common.hashes.hash_one(self.common.unique_number());
+        (Egress::new(Rc::clone(settings), metrics, seed), settings.server_limits())
     }
 
     /// A connection is to be watched.

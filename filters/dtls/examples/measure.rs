@@ -41,7 +41,8 @@ fn handshake(worker: &Worker, mut client: Client, spent: &mut Duration) -> (Sess
 
 fn main() {
     let worker = Worker::new(&format!("{}, {}, \"max_handshakes\": 100000", psk(), mutual()));
-    let clients: [(&str, u32, fn() -> Client); 3] = [
+    type Make = fn() -> Client;
+    let clients: [(&str, u32, Make); 3] = [
         ("PSK, DTLS 1.2", 2000, || Client::with_psk("device-1", KEY, NOW)),
         ("certificates, DTLS 1.2", 100, || Client::with_certificate("client", Version::V12, NOW)),
         ("certificates, DTLS 1.3", 100, || Client::with_certificate("client", Version::V13, NOW)),

@@ -20,7 +20,8 @@ use crate::identity::Trust;
 use crate::provider;
 use crate::psk::Psks;
 
-/// Whether clients have to show a certificate.
+/// Whether clients have to show a certificate. There is no asking without insisting: dimpl ends the
+/// handshake of a client that is asked and has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

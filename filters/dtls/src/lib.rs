@@ -32,7 +32,8 @@
 //! [`MAX_HANDSHAKE_DATAGRAM`] octets. At most 65,536 octets of plaintext, and what one datagram more has,
 //! are given to the carried protocol at once; whatever it cannot take while it waits for room is held,
 //! and then no more is read. On an established association a record that cannot be decrypted, or came
-//! before, is counted and changes nothing.
+//! before, is counted and changes nothing. A handshake in progress has no such protection: whoever sends
+//! in the client's name can make it fail.
 
 mod association;
 mod config;

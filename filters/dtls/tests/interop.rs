@@ -105,8 +105,14 @@ fn serve(
     let start = Instant::now();
     let mut sessions: HashMap<SocketAddr, Bridge<Dtls<Answer>>> = HashMap::new();
     let mut buffer = vec![0; 65_536];
-    while !stop.load(Ordering::Relaxed) {
-        if let Ok((len, source)) = socket.recv_from(&mut buffer) {
+    loop {
+        let stops = stop.load(Ordering::Relaxed);
+        let received = socket.recv_from(&mut buffer);
+        if stops && received.is_err() {
+            // What clients said before they ended was read.
+            break;
+        }
+        if let Ok((len, source)) = received {
             let session = sessions.entry(source).or_insert_with(|| {
                 let (shared, known) = (shared.clone(), known.clone());
                 Bridge::new(Limits::default(), Box::new(NoTls), start.elapsed(), move |_| {

@@ -1,10 +1,10 @@
 //! Entity tags (RFC 7252 §5.10.6, RFC 9110 §8.8.3).
 //!
-//! CoAP's are 1 to 8 bytes and become their hexadecimal digits: `0a1b` is `"0a1b"`. So an entity tag that came from
-//! CoAP is the same again when it returns. Any other is longer than CoAP allows, or could be mistaken for one of
-//! those: it becomes a hash of 8 bytes that is the same wherever and whenever it is computed. A server that is asked
-//! with the hash does not know it, so its response comes as a whole; [`is_among`] then tells whether that is what
-//! the client already has.
+//! CoAP's are 1 to 8 bytes and become their hexadecimal digits: `0a1b` is `"0a1b"`. So an entity
+//! tag that came from CoAP is the same again when it returns. Any other is longer than CoAP allows,
+//! or could be mistaken for one of those: it becomes a hash of 8 bytes that is the same wherever
+//! and whenever it is computed. A server that is asked with the hash does not know it, so its
+//! response comes as a whole; [`is_among`] then tells whether that is what the client already has.
 
 use std::fmt::Write;
 
@@ -74,16 +74,17 @@ pub fn from_http(tag: &HeaderValue) -> Option<ETag> {
     from_hex(text).or_else(|| ETag::new(&hash(text.as_bytes()).to_be_bytes()))
 }
 
-/// Whether the response with these headers has an entity tag that the request with these options named: then it is
-/// what the client already has, and 2.03 (Valid) says so.
+/// Whether the response with these headers has an entity tag that the request with these options
+/// named: then it is what the client already has, and 2.03 (Valid) says so.
 #[must_use]
 pub fn is_among(request: &Options<'_>, response: &HeaderMap) -> bool {
     let Some(tag) = response.get(http::header::ETAG).and_then(from_http) else { return false };
     request.etags().any(|known| known == tag.as_bytes())
 }
 
-/// The entity tags in a list that came from CoAP; others cannot be known to a CoAP server. `strong` leaves out those
-/// that are marked as weak, which match nothing in a strong comparison (RFC 9110 §8.8.3.2).
+/// The entity tags in a list that came from CoAP; others cannot be known to a CoAP server. `strong`
+/// leaves out those that are marked as weak, which match nothing in a strong comparison (RFC 9110
+/// §8.8.3.2).
 pub(crate) fn ours(list: &str, strong: bool) -> impl Iterator<Item = ETag> {
     text::split(list, b',')
         .filter_map(opaque)
@@ -116,7 +117,8 @@ fn from_hex(text: &str) -> Option<ETag> {
     ETag::new(bytes.get(..pairs.len())?)
 }
 
-/// FNV-1a of 64 bits: it has to be stable, and no more; who makes two entity tags collide deceives himself.
+/// FNV-1a of 64 bits: it has to be stable, and no more; who makes two entity tags collide deceives
+/// himself.
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -168,8 +168,8 @@ pub fn is_text(format: ContentFormat) -> bool {
         })
 }
 
-/// Says in the headers of a message with content of which format that is: `content-type`, and `content-encoding`
-/// where the format implies one.
+/// Says in the headers of a message with content of which format that is: `content-type`, and
+/// `content-encoding` where the format implies one.
 pub fn set(headers: &mut HeaderMap, format: ContentFormat) {
     let (media_type, coding) = names(format);
     headers.insert(CONTENT_TYPE, media_type);
@@ -178,8 +178,8 @@ pub fn set(headers: &mut HeaderMap, format: ContentFormat) {
     }
 }
 
-/// Asks in the headers of a request for content of this format alone: `accept`, and `accept-encoding` where the
-/// format implies one.
+/// Asks in the headers of a request for content of this format alone: `accept`, and
+/// `accept-encoding` where the format implies one.
 pub fn set_accept(headers: &mut HeaderMap, format: ContentFormat) {
     let (media_type, coding) = names(format);
     headers.insert(ACCEPT, media_type);
@@ -206,7 +206,8 @@ pub struct NoContentFormat;
 /// The format of the content that these headers describe; none if there is no `content-type`.
 ///
 /// # Errors
-/// [`NoContentFormat`] for a media type, a parameter or a `content-encoding` without a registration.
+/// [`NoContentFormat`] for a media type, a parameter or a `content-encoding` without a
+/// registration.
 pub fn of(headers: &HeaderMap) -> Result<Option<ContentFormat>, NoContentFormat> {
     let Some(media_type) = headers.get(CONTENT_TYPE) else { return Ok(None) };
     let media_type = media_type.to_str().map_err(|_| NoContentFormat)?;
@@ -219,8 +220,9 @@ pub fn of(headers: &HeaderMap) -> Result<Option<ContentFormat>, NoContentFormat>
     find(media_type, coding.unwrap_or("identity")).map(Some).ok_or(NoContentFormat)
 }
 
-/// The Content-Format of a media type and a content coding, whatever the case of names, the white space, the quotes
-/// and the order of parameters. `charset=utf-8` counts only where it is registered, and `text/plain` needs none.
+/// The Content-Format of a media type and a content coding, whatever the case of names, the white
+/// space, the quotes and the order of parameters. `charset=utf-8` counts only where it is
+/// registered, and `text/plain` needs none.
 #[must_use]
 pub fn find(media_type: &str, coding: &str) -> Option<ContentFormat> {
     let coding = (!coding.eq_ignore_ascii_case("identity")).then_some(coding);
@@ -250,7 +252,8 @@ pub fn find(media_type: &str, coding: &str) -> Option<ContentFormat> {
                 .all(|one| parameters(media_type).any(|other| same(one, other)))
     });
     let loose = || {
-        // What is left are all UTF-8 of which the registration does not say so, and ASCII, which is UTF-8 too.
+        // What is left are all UTF-8 of which the registration does not say so, and ASCII, which is
+        // UTF-8 too.
         let mut only_utf8 = parameters(media_type).all(|(name, value)| {
             name.eq_ignore_ascii_case("charset") && {
                 ["utf-8", "us-ascii"].iter().any(|&charset| eq_ignore_case(value, charset))
@@ -309,9 +312,10 @@ pub enum Accept {
 
 /// What the `accept` headers of a request ask for (RFC 9110 §12.5.1).
 ///
-/// The Accept option is a demand, not a wish: a server that cannot meet it answers 4.06 (RFC 7252 §5.10.4). So where
-/// a range such as `*/*` or `text/*` is acceptable too, there is none; otherwise it is the format of the highest
-/// quality, of several the first. Of more than 32 media types the first 32 count.
+/// The Accept option is a demand, not a wish: a server that cannot meet it answers 4.06 (RFC 7252
+/// §5.10.4). So where a range such as `*/*` or `text/*` is acceptable too, there is none; otherwise
+/// it is the format of the highest quality, of several the first. Of more than 32 media types the
+/// first 32 count.
 #[must_use]
 pub fn accept(headers: &HeaderMap) -> Accept {
     let mut best: Option<(u16, ContentFormat)> = None;

@@ -2,8 +2,8 @@
 
 use codec_coap::{CoapOption, OptionNumber, OptionValue, Utf8};
 
-/// Options to be encoded, in the order of their numbers; those with the same number stay in the order in which they
-/// were added (RFC 7252 §3.1).
+/// Options to be encoded, in the order of their numbers; those with the same number stay in the
+/// order in which they were added (RFC 7252 §3.1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OptionSet {
     entries: Vec<Entry>,

@@ -11,8 +11,9 @@
 //! | ETag | `if-none-match`, in `GET` and `FETCH` |
 //! | If-Match, If-None-Match | `if-match`, `if-none-match: *` |
 //!
-//! HTTP has no FETCH and no iPATCH (RFC 8132). They keep their names, as methods of their own: `POST` for both would
-//! lose that one is safe and the other idempotent, and routes and policies could not tell them from a POST.
+//! HTTP has no FETCH and no iPATCH (RFC 8132). They keep their names, as methods of their own:
+//! `POST` for both would lose that one is safe and the other idempotent, and routes and policies
+//! could not tell them from a POST.
 
 use codec_coap::{Code, OptionNumber, OptionValue, Options};
 use http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
@@ -27,11 +28,12 @@ use crate::{OptionSet, etag};
 /// CoAP's port, which an authority need not name (RFC 7252 §6.1).
 const COAP_PORT: u16 = 5683;
 
-/// The most bytes that the options of one request may take: no more than a block of its content does.
-/// More are refused with 414.
+/// The most bytes that the options of one request may take: no more than a block of its content
+/// does. More are refused with 414.
 pub const MAX_OPTIONS_SIZE: usize = 1024;
 
-/// What one [`to_http`] does not map because it is a matter of the hop, and must not be refused either.
+/// What one [`to_http`] does not map because it is a matter of the hop, and must not be refused
+/// either.
 const HOP: [OptionNumber; 2] = [OptionNumber::BLOCK1, OptionNumber::BLOCK2];
 
 /// Why a CoAP request has no HTTP request.
@@ -106,8 +108,9 @@ pub fn method(code: Code) -> Option<Method> {
 
 /// The HTTP request that a CoAP request becomes: its header section.
 ///
-/// A request without Uri-Host is for `default_authority`; a port is part of the authority where Uri-Port names
-/// another than 5683. An ETag counts in GET and FETCH only, which it makes conditional (RFC 7252 §5.10.6.2).
+/// A request without Uri-Host is for `default_authority`; a port is part of the authority where
+/// Uri-Port names another than 5683. An ETag counts in GET and FETCH only, which it makes
+/// conditional (RFC 7252 §5.10.6.2).
 ///
 /// # Errors
 /// [`ToHttpError`]
@@ -183,8 +186,8 @@ fn check_options(options: &Options<'_>) -> Result<(), ToHttpError> {
     Ok(())
 }
 
-/// The authority that the options name, or the default. Nothing but a plain name or an IP address may become one: `@`, `/` and the
-/// like would make it something else to whoever routes by it.
+/// The authority that the options name, or the default. Nothing but a plain name or an IP address
+/// may become one: `@`, `/` and the like would make it something else to whoever routes by it.
 ///
 /// # Errors
 /// [`ToHttpError::InvalidHost`]
@@ -209,9 +212,11 @@ pub fn authority(options: &Options<'_>, default: &Authority) -> Result<Authority
 pub enum FromHttpError {
     /// A method that CoAP does not have.
     UnknownMethod,
-    /// A path or a query that is not percent-encoded UTF-8, or has a dot segment (RFC 7252 §5.10.1).
+    /// A path or a query that is not percent-encoded UTF-8, or has a dot segment (RFC 7252
+    /// §5.10.1).
     InvalidPath,
-    /// A segment or an argument of more than 255 bytes, or more of all of it than [`MAX_OPTIONS_SIZE`].
+    /// A segment or an argument of more than 255 bytes, or more of all of it than
+    /// [`MAX_OPTIONS_SIZE`].
     PathTooLong,
     /// A `content-type` or `content-encoding` without a Content-Format.
     UnsupportedContent,
@@ -219,7 +224,8 @@ pub enum FromHttpError {
     NotAcceptable,
     /// An `if-match` with entity tags that no CoAP server has given out.
     NeverMatches,
-    /// An `if-none-match` with entity tags on another method than GET, HEAD and FETCH: CoAP has no word for it.
+    /// An `if-none-match` with entity tags on another method than GET, HEAD and FETCH: CoAP has no
+    /// word for it.
     UnsupportedCondition,
 }
 
@@ -275,8 +281,8 @@ pub fn code(method: &Method) -> Option<Code> {
     })
 }
 
-/// The CoAP request that an HTTP request becomes: its code and options, without Uri-Host and Uri-Port, because to the
-/// CoAP server the request is for the address that it is sent to.
+/// The CoAP request that an HTTP request becomes: its code and options, without Uri-Host and
+/// Uri-Port, because to the CoAP server the request is for the address that it is sent to.
 ///
 /// Headers that CoAP has no option for have no effect (RFC 8075 §5).
 ///

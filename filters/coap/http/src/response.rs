@@ -84,12 +84,12 @@ pub fn status(code: Code, has_payload: bool) -> StatusCode {
     }
 }
 
-/// The HTTP response that a CoAP response becomes: its header section. The content is the payload as it is, but for
-/// a 304, which has none.
+/// The HTTP response that a CoAP response becomes: its header section. The content is the payload
+/// as it is, but for a 304, which has none.
 ///
-/// `cache-control` says how long a 200 to a GET or a 304 is fresh: 60 seconds where Max-Age is left out. A diagnostic
-/// payload is `text/plain` (RFC 7252 §5.5.2); any other payload without a Content-Format is
-/// `application/octet-stream`, so that nobody takes it for something else.
+/// `cache-control` says how long a 200 to a GET or a 304 is fresh: 60 seconds where Max-Age is left
+/// out. A diagnostic payload is `text/plain` (RFC 7252 §5.5.2); any other payload without a
+/// Content-Format is `application/octet-stream`, so that nobody takes it for something else.
 #[must_use]
 pub fn to_http(code: Code, options: &Options<'_>, payload: &[u8]) -> Response<()> {
     let mut response = Response::new(());
@@ -195,10 +195,12 @@ pub fn code(method: Code, status: StatusCode) -> Code {
     }
 }
 
-/// The CoAP response that an HTTP response to a request with this method becomes, without its payload.
+/// The CoAP response that an HTTP response to a request with this method becomes, without its
+/// payload.
 ///
-/// Content of a media type without a Content-Format is sent on without that option. Of the location of what was
-/// created, only one of the same `authority`, or one that is only a path, can be said in CoAP.
+/// Content of a media type without a Content-Format is sent on without that option. Of the location
+/// of what was created, only one of the same `authority`, or one that is only a path, can be said
+/// in CoAP.
 #[must_use]
 pub fn from_http(
     method: Code,
@@ -256,8 +258,8 @@ fn is_plain_text(headers: &HeaderMap) -> bool {
             .is_some_and(|start| start.eq_ignore_ascii_case("text/"))
 }
 
-/// As much of an error's content as a diagnostic payload may have: UTF-8 text of at most `max` bytes that ends with a
-/// whole character (RFC 7252 §5.5.2). Empty if the content is no such text.
+/// As much of an error's content as a diagnostic payload may have: UTF-8 text of at most `max`
+/// bytes that ends with a whole character (RFC 7252 §5.5.2). Empty if the content is no such text.
 #[must_use]
 pub fn diagnostic(content: &[u8], max: usize) -> &[u8] {
     let cut = content.get(..max).unwrap_or(content);
@@ -271,7 +273,8 @@ pub fn diagnostic(content: &[u8], max: usize) -> &[u8] {
     }
 }
 
-/// How many seconds a response is fresh for a cache that is shared (RFC 9111 §4.2.1); none if it does not say.
+/// How many seconds a response is fresh for a cache that is shared (RFC 9111 §4.2.1); none if it
+/// does not say.
 fn freshness(headers: &HeaderMap) -> Option<u32> {
     let mut max_age = None;
     let mut s_maxage = None;

@@ -1,6 +1,7 @@
 //! Lists and parameters in header values (RFC 9110 §5.6).
 
-/// The parts of a list, between `separator`s that are not within a quoted string, without white space around them.
+/// The parts of a list, between `separator`s that are not within a quoted string, without white
+/// space around them.
 pub(crate) fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {

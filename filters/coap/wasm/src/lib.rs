@@ -4,14 +4,17 @@
 use core::time::Duration;
 use std::rc::Rc;
 
+use coap_egress::Egress;
 use dtls::Dtls;
 use filter_coap::config::{Mode, Transport};
 use filter_coap::{Client, Session, identity};
 use host::bridge::metrics::Registry;
 use host::bridge::{Bytes, Ended, Input, Link, Peer, Protocol, Response, StreamId, Want};
+use http_server::HttpServer;
 use tunnels::{Start, Tunnels};
 
 struct Module {
+    metrics: Registry,
     filter: filter_coap::Filter,
     tunnels: Rc<tunnels::Settings>,
     start_udp: Rc<Start<Session>>,
@@ -24,6 +27,7 @@ enum Connection {
     Udp(Box<Tunnels<Session>>),
     Dtls(Box<Tunnels<Dtls<Session>>>),
     Tcp(Box<Session>),
+    Egress(Box<HttpServer<Egress>>),
 }
 
 macro_rules! delegate {
@@ -34,6 +38,7 @@ macro_rules! delegate {
                     Self::Udp(tunnels) => tunnels.$name($($argument),*),
                     Self::Dtls(tunnels) => tunnels.$name($($argument),*),
                     Self::Tcp(session) => session.$name($($argument),*),
+                    Self::Egress(server) => server.$name($($argument),*),
                 }
             })*
         }
@@ -47,6 +52,7 @@ delegate! {
     handle_body(link: &mut Link, stream: StreamId, body: Bytes);
     handle_ended(link: &mut Link, stream: StreamId, how: Ended);
     handle_writable(link: &mut Link, stream: StreamId);
+    settle(link: &mut Link) -> bool;
     handle_timeout(link: &mut Link);
     handle_close(by: Peer);
 }
@@ -75,17 +81,22 @@ impl host::Filter for Module {
                 })
             })
         });
-        Ok(Self { filter, tunnels, start_udp, start_dtls })
+        let metrics = metrics.clone();
+        Ok(Self { metrics, filter, tunnels, start_udp, start_dtls })
     }
 
     fn mode(&self) -> host::Mode {
         match self.filter.mode() {
-            Mode::Bridge => host::Mode::Bridge(self.filter.limits()),
+            Mode::Bridge | Mode::Egress => host::Mode::Bridge(self.filter.limits()),
             Mode::Observe => host::Mode::Observe,
         }
     }
 
     fn carry(&self, link: &mut Link) -> Self::Protocol {
+        if self.filter.mode() == Mode::Egress {
+            let (egress, limits) = self.filter.egress(&self.metrics);
+            return Connection::Egress(Box::new(HttpServer::new(egress, &limits)));
+        }
         let tunnels = Rc::clone(&self.tunnels);
         if let Some(start) = &self.start_dtls {
             return Connection::Dtls(Box::new(Tunnels::new(tunnels, Rc::clone(start))));
