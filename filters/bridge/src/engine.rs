@@ -66,6 +66,12 @@ pub trait Protocol {
     /// that in any case.
     fn handle_writable(&mut self, _link: &mut Link, _stream: StreamId) {}
 
+    /// Everything that happened was reported: the moment to say at once what there is to say about all of
+    /// it. Returns whether there was something to do.
+    fn settle(&mut self, _link: &mut Link) -> bool {
+        false
+    }
+
     /// The deadline set with [`Link::set_deadline`] passed; it is unset.
     fn handle_timeout(&mut self, link: &mut Link);
 
@@ -436,6 +442,9 @@ impl<P: Protocol> Bridge<P> {
                 http.poll(&mut self.events);
             }
             if self.events.is_empty() {
+                if self.protocol.settle(&mut self.link) {
+                    continue;
+                }
                 return;
             }
             while let Some(event) = self.events.pop_front() {

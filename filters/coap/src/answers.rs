@@ -71,6 +71,13 @@ impl Origin {
         Self { token, method, udp: None, size: 0, no_response: 0 }
     }
 
+    /// The message with this ID was acknowledged: if it is this one, the response comes separately.
+    pub(crate) fn acknowledged(&mut self, id: u16) {
+        if let Some(udp) = self.udp.as_mut().filter(|udp| udp.id == id) {
+            udp.acknowledged = true;
+        }
+    }
+
     /// Whether it waits for an acknowledgement.
     pub(crate) fn waits(&self) -> bool {
         self.udp.is_some_and(|udp| udp.confirmable && !udp.acknowledged)
@@ -159,6 +166,14 @@ impl Session {
     pub(crate) fn exceeds(&self, origin: &Origin, octets: usize) -> bool {
         let factor = self.common.settings.amplification_factor;
         factor.is_some_and(|factor| octets > origin.size.saturating_mul(factor))
+            || !self.may_get(octets)
+    }
+
+    /// Whether so many octets more may go to a client: if it has not proved its address, all it gets is at
+    /// most so many times what it has sent, sent again or not.
+    pub(crate) fn may_get(&self, octets: usize) -> bool {
+        let factor = self.common.settings.amplification_factor.filter(|_| !self.proven);
+        factor.is_none_or(|factor| self.sent + octets <= self.received.saturating_mul(factor))
     }
 
     /// Has the client prove its address: 4.01 with an Echo option (RFC 9175 §2.4).
@@ -195,6 +210,7 @@ impl Session {
             log::warn!("a message could not be encoded: {:?}", message.encoded_len());
             return None;
         };
+        self.sent = self.sent.saturating_add(capsule.len());
         let stats = &self.common.stats;
         stats.message(Direction::ToClient, Some(message.message_type), capsule.len());
         if matches!(message.message_type, MessageType::Confirmable | MessageType::NonConfirmable) {
@@ -292,7 +308,7 @@ impl Session {
     pub(crate) fn retransmit(&mut self, link: &mut Link) {
         let now = link.now();
         let common = Rc::clone(&self.common);
-        let mut lost = Vec::new();
+        let (mut lost, mut again) = (Vec::new(), Vec::new());
         self.confirmables.retain_mut(|confirmable| {
             if confirmable.due > now {
                 return true;
@@ -305,10 +321,16 @@ impl Session {
             confirmable.left -= 1;
             confirmable.timeout *= 2;
             confirmable.due = now + confirmable.timeout;
-            common.stats.delivery("retransmitted");
-            link.reply(confirmable.capsule.clone());
+            again.push(confirmable.capsule.clone());
             true
         });
+        for capsule in again {
+            if self.may_get(capsule.len()) {
+                self.sent = self.sent.saturating_add(capsule.len());
+                common.stats.delivery("retransmitted");
+                link.reply(capsule);
+            }
+        }
         for stream in lost {
             self.stop_observing(link, stream);
         }

@@ -64,15 +64,17 @@ impl Exchanges {
         self.set(id, Seen::Answered(capsule));
     }
 
-    /// The answers still to be known, oldest first.
+    /// The answers still to be known, those first that are forgotten first.
     pub(crate) fn into_answers(self, now: Duration) -> Vec<(u16, Duration, Bytes)> {
-        let Self { mut by_id, in_order } = self;
-        let ids = in_order.into_iter().filter(|(_, until)| *until > now);
-        ids.filter_map(|(id, until)| match by_id.remove(&id) {
-            Some((Seen::Answered(capsule), known)) if known == until => Some((id, until, capsule)),
-            _ => None,
-        })
-        .collect()
+        let known = self.by_id.into_iter().filter(|(_, (_, until))| *until > now);
+        let mut answers: Vec<_> = known
+            .filter_map(|(id, (seen, until))| match seen {
+                Seen::Answered(capsule) => Some((id, until, capsule)),
+                Seen::Pending | Seen::Passed => None,
+            })
+            .collect();
+        answers.sort_unstable_by_key(|(_, until, _)| *until);
+        answers
     }
 }
 
@@ -110,5 +112,14 @@ mod tests {
         assert!(exchanges.get(743, at(0)).is_none());
         assert!(exchanges.get(999, at(0)).is_some());
         assert_eq!(exchanges.into_answers(at(0)).len(), MOST);
+    }
+
+    #[test]
+    fn an_answer_that_somebody_else_gave_to_a_known_request_is_kept() {
+        let mut exchanges = Exchanges::default();
+        exchanges.begin(7, at(10));
+        exchanges.set(7, Seen::Passed);
+        exchanges.answered(7, at(12), Bytes::from_static(b"x"));
+        assert_eq!(exchanges.into_answers(at(0)), [(7, at(12), Bytes::from_static(b"x"))]);
     }
 }

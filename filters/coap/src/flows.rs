@@ -219,12 +219,8 @@ impl Session {
         let carry = HeaderValue::from_static(Carry::Flow.label());
         request.headers_mut().insert("x-carry", carry);
         if self.flows.len() >= self.common.settings.max_flows {
-            let oldest = self.flows.iter().min_by_key(|flow| flow.used).map(|flow| flow.stream);
-            if let Some(oldest) = oldest {
-                self.common.stats.limited("max_flows", "close");
-                link.abandon(oldest);
-                self.drop_flow(oldest);
-            }
+            self.common.stats.limited("max_flows", "close");
+            self.end_oldest(link);
         }
         let stream = link.open(request, false).map_err(|error| match error {
             OpenError::TooManyStreams => (Code::SERVICE_UNAVAILABLE, "too many streams"),
@@ -248,6 +244,22 @@ impl Session {
         Ok(stream)
     }
 
+    /// Ends the flow that was used least recently, those with nothing under way first. What was read for it
+    /// may not be sent yet.
+    fn end_oldest(&mut self, link: &mut Link) {
+        let busy = |stream| self.outstanding.values().any(|other| other.stream == stream);
+        let flows = self.flows.iter().enumerate();
+        let oldest = flows.min_by_key(|(_, flow)| (busy(flow.stream), flow.used));
+        let Some(at) = oldest.map(|(at, _)| at) else { return };
+        let flow = self.flows.swap_remove(at);
+        self.common.stats.flows.add(-1);
+        let dropped = self.drop_flow(flow.stream);
+        self.ending.push(flow);
+        for outstanding in dropped {
+            self.explain(link, &outstanding.origin, Code::SERVICE_UNAVAILABLE, "too many flows");
+        }
+    }
+
     /// Forgets a flow, and what was under way in it; the requests are returned.
     fn drop_flow(&mut self, stream: StreamId) -> Vec<Outstanding> {
         let before = self.flows.len();
@@ -266,7 +278,8 @@ impl Session {
 
     /// Keeps octets for which a stream has no room.
     pub(crate) fn defer(&mut self, stream: StreamId, octets: Bytes) {
-        if let Some(flow) = self.flow_mut(stream) {
+        let mut flows = self.flows.iter_mut().chain(&mut self.ending);
+        if let Some(flow) = flows.find(|flow| flow.stream == stream) {
             if flow.backlog.is_empty() {
                 flow.backlog = octets;
             } else {
@@ -278,12 +291,19 @@ impl Session {
     /// Sends what there was no room for. Whether nothing of it is left.
     pub(crate) fn flush_backlogs(&mut self, link: &mut Link) -> bool {
         let mut done = self.flush_requests(link);
-        for flow in &mut self.flows {
+        for flow in self.flows.iter_mut().chain(&mut self.ending) {
             if !flow.backlog.is_empty() {
                 link.send_octets(flow.stream, &mut flow.backlog);
                 done &= flow.backlog.is_empty();
             }
         }
+        self.ending.retain(|flow| {
+            let ends = flow.backlog.is_empty();
+            if ends {
+                link.abandon(flow.stream);
+            }
+            !ends
+        });
         done
     }
 
@@ -414,15 +434,26 @@ impl Session {
         let may_be_answered =
             matches!(message_type, MessageType::Confirmable | MessageType::NonConfirmable);
         if !code.is_response() {
+            if message_type == MessageType::Acknowledgement {
+                for outstanding in self.outstanding.values_mut() {
+                    outstanding.origin.acknowledged(id);
+                }
+            }
+            if !self.may_get(datagram.len()) {
+                stats.limited("amplification_factor", "drop");
+                return false;
+            }
             if code.is_request() {
                 stats.code(code);
             }
+            self.sent = self.sent.saturating_add(datagram.len());
             stats.message(Direction::ToClient, Some(message_type), datagram.len());
             return !may_be_answered || self.sends(link, stream, datagram, head, token);
         }
         if !self.answered(link, token, code, datagram) {
             return false;
         }
+        self.sent = self.sent.saturating_add(datagram.len());
         stats.code(code);
         stats.message(Direction::ToClient, Some(message_type), datagram.len());
         if message_type == MessageType::Acknowledgement && datagram.len() <= MAX_RECENT {
@@ -472,7 +503,11 @@ impl Session {
             if code.class() != 2 && self.observing.remove(&token).is_some() {
                 self.common.stats.observations.add(-1);
             }
-            return true;
+            let may = self.may_get(datagram.len());
+            if !may {
+                self.common.stats.limited("amplification_factor", "drop");
+            }
+            return may;
         };
         self.common.stats.took(Carry::Flow, now.saturating_sub(outstanding.since));
         if !self.proven && self.exceeds(&outstanding.origin, datagram.len()) {
@@ -575,17 +610,17 @@ impl Session {
                 let options =
                     [codec_coap::CoapOption::new(codec_coap::OptionNumber::ECHO, &value[..])];
                 self.common.stats.limited("amplification_factor", "challenge");
-                self.send(
-                    link,
-                    &Message {
-                        message_type: header.message_type,
-                        code: Code::UNAUTHORIZED,
-                        message_id: header.message_id,
-                        token: origin.token.as_slice(),
-                        options: Options::from(&options),
-                        payload: &[],
-                    },
-                );
+                let challenge = Message {
+                    message_type: header.message_type,
+                    code: Code::UNAUTHORIZED,
+                    message_id: header.message_id,
+                    token: origin.token.as_slice(),
+                    options: Options::from(&options),
+                    payload: &[],
+                };
+                if challenge.encoded_len().is_ok_and(|size| self.may_get(size)) {
+                    self.send(link, &challenge);
+                }
             }
         }
     }

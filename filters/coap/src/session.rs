@@ -56,10 +56,15 @@ pub struct Session {
     buckets: Vec<Shared>,
     /// The client is where it says it is.
     pub(crate) proven: bool,
+    /// The octets that came from it, and those that went to it, while it had not proved that.
+    pub(crate) received: usize,
+    pub(crate) sent: usize,
     /// The LwM2M endpoint name it registered with, and how long that holds.
     pub(crate) endpoint: Option<(String, Duration)>,
     pub(crate) exchanges: Exchanges,
     pub(crate) flows: Vec<Flow>,
+    /// Flows that end as soon as what was for them is sent.
+    pub(crate) ending: Vec<Flow>,
     /// A message's flow key, to be compared.
     pub(crate) key: Vec<u8>,
     /// Requests that travel in a flow and have no response.
@@ -83,6 +88,8 @@ pub struct Session {
     /// The largest message a TCP client takes, and whether it takes blocks larger than 1024 octets.
     pub(crate) peer_max_message_size: u32,
     pub(crate) peer_takes_bert: bool,
+    /// The TCP client has introduced itself.
+    introduced: bool,
 }
 
 /// Where a message goes.
@@ -107,10 +114,11 @@ impl Session {
         {
             headers.insert("x-forwarded-for", value);
         }
-        let authority = link
-            .surroundings()
-            .server_name()
-            .filter(|_| transport == Transport::Tcp)
+        let server_name = match transport {
+            Transport::Tcp => link.surroundings().server_name(),
+            Transport::Udp | Transport::Dtls => None,
+        };
+        let authority = server_name
             .and_then(|name| Authority::try_from(name).ok())
             .unwrap_or_else(|| settings.authority.clone());
         let known = match (transport, address) {
@@ -127,9 +135,12 @@ impl Session {
             headers,
             buckets: buckets(&common, source, now),
             proven,
+            received: 0,
+            sent: 0,
             endpoint: None,
             exchanges: known.exchanges,
             flows: Vec::new(),
+            ending: Vec::new(),
             key: Vec::new(),
             outstanding: HashMap::new(),
             observing: HashMap::new(),
@@ -145,6 +156,7 @@ impl Session {
             last_active: now,
             peer_max_message_size: codec_coap::DEFAULT_MAX_MESSAGE_SIZE,
             peer_takes_bert: false,
+            introduced: false,
             common,
         };
         if let Some((name, until)) = known.endpoint {
@@ -208,7 +220,8 @@ impl Session {
     /// Sends a run of messages at the front of the input.
     fn flush(&mut self, link: &mut Link, input: &mut Input, run: Option<(StreamId, usize)>) {
         let Some((stream, len)) = run else { return };
-        let blocked = self.flow(stream).is_some_and(|flow| !flow.backlog.is_empty());
+        let mut flows = self.flows.iter().chain(&self.ending);
+        let blocked = flows.any(|flow| flow.stream == stream && !flow.backlog.is_empty());
         let sent = if blocked { 0 } else { link.send(stream, input, len) };
         if sent < len {
             let rest = input.take(len - sent);
@@ -231,6 +244,7 @@ impl Session {
 
     fn datagram(&mut self, link: &mut Link, payload: &[u8], capsule: impl Fn() -> Bytes) -> To {
         self.last_active = link.now();
+        self.received = self.received.saturating_add(payload.len());
         if payload.len() > self.common.settings.max_message_size as usize {
             self.too_large(link, payload);
             return To::Nowhere;
@@ -252,7 +266,15 @@ impl Session {
                 self.ping(link, message_type, id)
             }
             _ if message.code.is_request() => self.request(link, &message, capsule),
-            _ => self.to_flow(self.to_client.by_token(message.token)),
+            Some((message_type, id)) => {
+                let to = self.to_flow(self.to_client.by_token(message.token));
+                if matches!(to, To::Nowhere) && message_type == MessageType::Confirmable {
+                    // Nobody has asked for that response (RFC 7252 §4.2).
+                    self.send(link, &Message::empty(MessageType::Reset, id));
+                }
+                to
+            }
+            None => To::Nowhere,
         }
     }
 
@@ -347,6 +369,16 @@ impl Session {
             }
         };
         self.common.stats.message(Direction::FromClient, None, octets.len());
+        if !self.introduced {
+            if message.code != Code::CSM {
+                // RFC 8323 §3.3
+                self.common.stats.decode_error(Direction::FromClient, "csm_missing");
+                self.send_abort(link, Options::EMPTY, b"CSM is missing");
+                link.close();
+                return To::Nowhere;
+            }
+            self.introduced = true;
+        }
         if message.code.is_signaling() {
             self.signal(link, &message);
             return To::Nowhere;
@@ -420,6 +452,12 @@ impl Session {
             if message.options.iter().nth(settings.max_options).is_some() {
                 stats.limited("max_options", "reject");
                 self.explain(link, &origin, Code::BAD_REQUEST, "too many options");
+                return To::Nowhere;
+            }
+            if is_for_proxy(&message.options) {
+                // It would get around every rule about paths, and no forward-proxy is here.
+                let text = "no forward-proxy";
+                self.explain(link, &origin, Code::PROXYING_NOT_SUPPORTED, text);
                 return To::Nowhere;
             }
             self.prove(message, now);
@@ -605,6 +643,13 @@ impl Session {
             link.set_deadline(Some(time));
         }
     }
+}
+
+/// Whether a request is for a forward-proxy (RFC 7252 §5.10.2).
+fn is_for_proxy(options: &Options<'_>) -> bool {
+    options
+        .iter()
+        .any(|option| matches!(option.number, OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME))
 }
 
 /// The endpoint name of an LwM2M registration: a POST to `/rd` with `ep` (LwM2M 1.2 §6.2.1).

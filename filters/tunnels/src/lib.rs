@@ -101,8 +101,11 @@ pub struct Tunnels<S> {
     sessions: HashMap<RequestId, Session<S>>,
     /// Which session opened a stream.
     owners: HashMap<StreamId, RequestId>,
+    /// When sessions are looked at: at their deadline, or before it where that was put off.
     deadlines: BinaryHeap<Reverse<(Duration, RequestId)>>,
     events: VecDeque<Received>,
+    /// Something happened since the connection was served.
+    touched: bool,
 }
 
 #[derive(Debug)]
@@ -113,7 +116,22 @@ struct Session<S> {
     /// The client's side of the tunnel has ended.
     ended: bool,
     deadline: Option<Duration>,
+    /// When it is looked at next.
+    watched: Option<Duration>,
     streams: Vec<StreamId>,
+}
+
+impl<S> Session<S> {
+    /// Has the session looked at when its deadline is due, unless it is looked at before that anyway: one
+    /// entry in the list for each session is enough.
+    fn watch(&mut self, deadlines: &mut BinaryHeap<Reverse<(Duration, RequestId)>>, id: RequestId) {
+        if let Some(deadline) = self.deadline
+            && self.watched.is_none_or(|watched| deadline < watched)
+        {
+            self.watched = Some(deadline);
+            deadlines.push(Reverse((deadline, id)));
+        }
+    }
 }
 
 impl<S> std::fmt::Debug for Tunnels<S> {
@@ -141,6 +159,7 @@ impl<S: Protocol> Tunnels<S> {
             owners: HashMap::new(),
             deadlines: BinaryHeap::new(),
             events: VecDeque::new(),
+            touched: true,
         }
     }
 
@@ -156,6 +175,7 @@ impl<S: Protocol> Tunnels<S> {
         id: RequestId,
         call: impl FnOnce(&mut S, &mut Link, &mut Input) -> Option<Want>,
     ) {
+        self.touched = true;
         let Some(session) = self.sessions.get_mut(&id) else { return };
         link.set_deadline(session.deadline);
         let Session { protocol, input, want, .. } = session;
@@ -171,13 +191,8 @@ impl<S: Protocol> Tunnels<S> {
             self.owners.insert(stream, id);
             session.streams.push(stream);
         }
-        let deadline = link.deadline();
-        if deadline != session.deadline {
-            session.deadline = deadline;
-            if let Some(deadline) = deadline {
-                self.deadlines.push(Reverse((deadline, id)));
-            }
-        }
+        session.deadline = link.deadline();
+        session.watch(&mut self.deadlines, id);
         for octets in [first, Bytes::from(rest)] {
             if octets.is_empty() {
             } else if self.server.room(id, octets.len()) < octets.len() {
@@ -238,7 +253,6 @@ impl<S: Protocol> Tunnels<S> {
     ) {
         if let Some(id) = self.owners.get(&stream).copied() {
             self.tell(link, id, call);
-            self.serve(link);
         }
     }
 
@@ -263,36 +277,17 @@ impl<S: Protocol> Tunnels<S> {
         link.set_deadline(None);
         let client = Client::of(request);
         let (protocol, _) = link.capture(|link| (self.start)(link, client));
-        let deadline = link.deadline();
-        if let Some(deadline) = deadline {
-            self.deadlines.push(Reverse((deadline, id)));
-        }
-        let session = Session {
+        let mut session = Session {
             protocol,
             input: Input::default(),
             want: Want::More,
             ended: false,
-            deadline,
+            deadline: link.deadline(),
+            watched: None,
             streams: Vec::new(),
         };
+        session.watch(&mut self.deadlines, id);
         self.sessions.insert(id, session);
-    }
-
-    /// Does what the server reported, and says what there is to say.
-    fn serve(&mut self, link: &mut Link) {
-        loop {
-            self.server.poll(&mut self.events);
-            let Some(event) = self.events.pop_front() else { break };
-            self.receive(link, event);
-            while let Some(event) = self.events.pop_front() {
-                self.receive(link, event);
-            }
-        }
-        if self.server.has_output() {
-            link.reply(Bytes::from(self.server.take_output()));
-        }
-        // Deadlines of sessions that have another one by now are noticed when they are due.
-        link.set_deadline(self.deadlines.peek().map(|Reverse((deadline, _))| *deadline));
     }
 
     fn receive(&mut self, link: &mut Link, event: Received) {
@@ -321,11 +316,12 @@ impl<S: Protocol> Tunnels<S> {
 }
 
 impl<S: Protocol> Protocol for Tunnels<S> {
-    fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
+    fn handle_native(&mut self, _: &mut Link, input: &mut Input) -> Want {
         if !input.is_empty() {
+            // All that came before has been polled.
+            self.touched = true;
             self.server.receive(input.take(input.len()));
         }
-        self.serve(link);
         Want::More
     }
 
@@ -346,7 +342,6 @@ impl<S: Protocol> Protocol for Tunnels<S> {
     fn handle_writable(&mut self, link: &mut Link, stream: StreamId) {
         if let Some(id) = self.owners.get(&stream).copied() {
             self.offer(link, id);
-            self.serve(link);
         }
     }
 
@@ -359,21 +354,53 @@ impl<S: Protocol> Protocol for Tunnels<S> {
         self.owners.remove(&stream);
     }
 
+    /// Does what the server reported, and says what there is to say.
+    fn settle(&mut self, link: &mut Link) -> bool {
+        if !std::mem::take(&mut self.touched) {
+            return false;
+        }
+        loop {
+            self.server.poll(&mut self.events);
+            let Some(event) = self.events.pop_front() else { break };
+            self.receive(link, event);
+            while let Some(event) = self.events.pop_front() {
+                self.receive(link, event);
+            }
+        }
+        if self.server.has_output() {
+            link.reply(Bytes::from(self.server.take_output()));
+        }
+        // Deadlines of sessions that have another one by now are noticed when they are due.
+        link.set_deadline(self.deadlines.peek().map(|Reverse((deadline, _))| *deadline));
+        self.touched = false;
+        true
+    }
+
     fn handle_timeout(&mut self, link: &mut Link) {
         let now = link.now();
+        // Each at most once: a session may want to be called again at once.
+        let mut due = Vec::new();
         while let Some(Reverse((deadline, id))) = self.deadlines.peek().copied() {
             if deadline > now {
                 break;
             }
             self.deadlines.pop();
-            if self.sessions.get(&id).is_some_and(|session| session.deadline == Some(deadline)) {
-                if let Some(session) = self.sessions.get_mut(&id) {
-                    session.deadline = None;
-                }
+            due.push((deadline, id));
+        }
+        for (deadline, id) in due {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if session.watched != Some(deadline) {
+                continue;
+            }
+            session.watched = None;
+            if session.deadline.is_some_and(|deadline| deadline <= now) {
+                session.deadline = None;
                 self.tell(link, id, |session, link| session.handle_timeout(link));
+            } else {
+                session.watch(&mut self.deadlines, id);
             }
         }
-        self.serve(link);
+        self.touched = true;
     }
 
     fn handle_close(&mut self, by: Peer) {

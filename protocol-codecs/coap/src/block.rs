@@ -50,12 +50,13 @@ impl Block {
 mod tests {
     use super::*;
 
-    /// The examples of RFC 7959 §2.2 and §3.
+    /// 33 and 59 are the examples of RFC 7959 §3.
     #[test]
     fn a_block_is_a_uint() {
         for (uint, num, more, size) in [
             (0, 0, false, 16),
-            (0x3a, 3, true, 64),
+            (33, 2, false, 32),
+            (59, 3, true, 128),
             (0x1e, 1, true, 1024),
             (0x0f_fff6, 0xffff, false, 1024),
         ] {

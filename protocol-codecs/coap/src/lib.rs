@@ -45,6 +45,7 @@ mod error;
 mod message;
 mod number;
 mod option;
+mod scan;
 mod tcp;
 pub mod uri;
 mod write;

@@ -96,13 +96,9 @@ pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError> {
 /// Checks that there may be such a message (§4.1 to §4.3, table 1).
 #[inline(always)]
 fn check(message_type: MessageType, code: Code, is_bare: bool) -> Result<(), DecodeError> {
-    // Requests and responses by class; what is empty is looked at below.
-    let classes = match message_type {
-        MessageType::Confirmable | MessageType::NonConfirmable => 0b11_1101,
-        MessageType::Acknowledgement => 0b11_1100,
-        MessageType::Reset => 0,
-    };
-    if classes >> code.class() & 1 != 0 && code != Code::EMPTY {
+    // The classes of requests and responses, eight bits for each type; what is empty is looked at below.
+    const CLASSES: u32 = 0x00_3c_3d_3d;
+    if CLASSES >> ((message_type as u8) << 3 | code.class()) & 1 != 0 && code != Code::EMPTY {
         return Ok(());
     }
     check_empty(message_type, code, is_bare)

@@ -183,7 +183,7 @@ impl Code {
     /// Whether it is a method, known or not (§12.1.1).
     #[inline]
     pub const fn is_request(self) -> bool {
-        self.class() == 0 && self.0 != 0
+        matches!(self.0, 0x01..=0x1f)
     }
 
     /// Whether it is a response code, known or not (§12.1.2).

@@ -5,6 +5,7 @@ use core::fmt;
 use crate::block::Block;
 use crate::error::{DecodeError, EncodeError};
 use crate::number::{Code, ContentFormat, OptionNumber};
+use crate::scan::{extension, is_ascii, scan};
 use crate::write::{self, Overrun, Writer};
 
 /// Text that was found to be UTF-8 when its message was decoded.
@@ -145,7 +146,7 @@ impl<'a> CoapOption<'a> {
 /// The formats of §3.2, and the formats with more rules than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-enum Format {
+pub(crate) enum Format {
     Opaque,
     Empty,
     Uint,
@@ -160,8 +161,8 @@ enum Format {
 
 /// What is known of an option (§5.10, table 4).
 #[derive(Clone, Copy, Debug)]
-struct Definition {
-    format: Format,
+pub(crate) struct Definition {
+    pub(crate) format: Format,
     repeatable: bool,
     /// The length of the shortest value, in bytes.
     min: u16,
@@ -177,20 +178,25 @@ impl Definition {
     }
 
     #[inline(always)]
-    const fn allows_len(self, len: usize) -> bool {
+    pub(crate) const fn is_string(self) -> bool {
+        matches!(self.format, Format::String | Format::Segment)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn allows_len(self, len: usize) -> bool {
         // A value is shorter than 2^17 bytes.
         (len as u32).wrapping_sub(self.min as u32) <= self.span
     }
 
     #[inline(always)]
-    const fn allows(self, len: usize, repeated: bool) -> bool {
+    pub(crate) const fn allows(self, len: usize, repeated: bool) -> bool {
         // One branch instead of two.
         self.allows_len(len) & (self.repeatable | !repeated)
     }
 }
 
 /// The definition of an option of requests and responses.
-const fn of(number: OptionNumber) -> Definition {
+pub(crate) const fn of(number: OptionNumber) -> Definition {
     use Format::{Block, Empty, HopLimit, Opaque, Segment, String, Uint};
     const ONCE: bool = false;
     const REPEATABLE: bool = true;
@@ -240,9 +246,12 @@ const fn of_signal(code: Code, number: OptionNumber) -> Definition {
     }
 }
 
-/// The definitions of the small numbers, which are most of what is sent.
-const SMALL: [Definition; 64] = {
-    let mut table = [Definition::UNKNOWN; 64];
+/// The numbers below this are most of what is sent.
+pub(crate) const SMALL: u32 = 64;
+
+/// The definitions of the small numbers.
+static DEFINITIONS: [Definition; SMALL as usize] = {
+    let mut table = [Definition::UNKNOWN; SMALL as usize];
     let mut rest = table.as_mut_slice();
     let mut number = 0;
     while let Some((first, others)) = rest.split_first_mut() {
@@ -251,6 +260,26 @@ const SMALL: [Definition; 64] = {
         rest = others;
     }
     table
+};
+
+/// As [`of`], sooner for a small number.
+#[inline(always)]
+pub(crate) fn definition(number: OptionNumber) -> Definition {
+    match DEFINITIONS.get(usize::from(number.0)) {
+        Some(definition) => *definition,
+        None => of(number),
+    }
+}
+
+/// The small numbers whose options are strings, by bit.
+const STRINGS: u64 = {
+    let mut strings = 0;
+    let mut number = 0;
+    while number < SMALL {
+        strings |= (of(OptionNumber(number as u16)).is_string() as u64) << number;
+        number += 1;
+    }
+    strings
 };
 
 /// What messages an option is read in; what is allowed in one may not be in another.
@@ -272,7 +301,7 @@ impl Scope {
         if code.is_signaling() { Self(code.0) } else { Self(code.is_request() as u8 | Self::TCP) }
     }
 
-    const fn signal(self) -> Option<Code> {
+    pub(crate) const fn signal(self) -> Option<Code> {
         let code = Code(self.0);
         if code.is_signaling() { Some(code) } else { None }
     }
@@ -281,13 +310,13 @@ impl Scope {
         self.signal().is_none() && self.0 & Self::REQUEST != 0
     }
 
-    const fn is_udp(self) -> bool {
+    pub(crate) const fn is_udp(self) -> bool {
         self.signal().is_none() && self.0 & Self::TCP == 0
     }
 
     #[inline(always)]
     fn definition(self, number: u32) -> Definition {
-        match SMALL.get(number as usize) {
+        match DEFINITIONS.get(number as usize) {
             Some(definition) if self.signal().is_none() => *definition,
             _ => self.other(number),
         }
@@ -315,7 +344,7 @@ impl Scope {
 
 /// Whether the value is `.` or `..`.
 #[inline(always)]
-fn is_dot_segment(value: &[u8]) -> bool {
+pub(crate) fn is_dot_segment(value: &[u8]) -> bool {
     matches!(value, [b'.'] | [b'.', b'.'])
 }
 
@@ -389,6 +418,22 @@ pub(crate) fn truncated(needed: usize, rest: &[u8]) -> DecodeError {
 /// Reads and checks the options; also returns the payload.
 #[inline(always)]
 pub(crate) fn read(bytes: &[u8], scope: Scope) -> Result<(Options<'_>, &[u8]), DecodeError> {
+    let ((mut end, is_ascii), mut small) = (scan(bytes, scope), SMALL);
+    if end > bytes.len() {
+        (end, small) = examine(bytes, scope)?;
+    } else if !is_ascii && !check_strings(bytes, scope)? {
+        small = 0;
+    }
+    // Behind the options is a payload marker or nothing.
+    let (bytes, rest) = bytes.split_at_checked(end).unwrap_or_default();
+    let payload = rest.split_first().map_or(rest, |(_, payload)| payload);
+    Ok((Options { bytes, list: &[], scope, small }, payload))
+}
+
+/// Checks the options: finds where they end, and below which number all of them keep to the definitions of
+/// the small numbers.
+#[inline(never)]
+pub(crate) fn examine(bytes: &[u8], scope: Scope) -> Result<(usize, u32), DecodeError> {
     let mut rest = bytes;
     let mut number = 0_u32;
     let mut sound = true;
@@ -396,7 +441,7 @@ pub(crate) fn read(bytes: &[u8], scope: Scope) -> Result<(Options<'_>, &[u8]), D
     // are left at its ends. A Uri-Host is looked at by itself, because most often an option header follows
     // that is not ASCII.
     let (mut text_from, mut text_to) = (0, 0);
-    let (len, payload) = loop {
+    let len = loop {
         match front(rest)? {
             Front::Option { delta, value, rest: next } => {
                 number += delta;
@@ -428,38 +473,16 @@ pub(crate) fn read(bytes: &[u8], scope: Scope) -> Result<(Options<'_>, &[u8]), D
                 if payload.is_empty() {
                     return Err(DecodeError::PayloadMarkerWithoutPayload);
                 }
-                break (bytes.len() - rest.len(), payload);
+                break bytes.len() - rest.len();
             }
-            Front::End => break (bytes.len(), rest),
+            Front::End => break bytes.len(),
         }
     };
     let bytes_of = |from: usize, to| bytes.get(bytes.len() - from..bytes.len() - to);
     if text_from != 0 && !bytes_of(text_from, text_to).is_some_and(is_ascii) {
         sound &= check_strings(bytes, scope)?;
     }
-    let bytes = bytes.get(..len).unwrap_or_default();
-    Ok((Options { bytes, list: &[], scope, sound }, payload))
-}
-
-/// As `is_ascii` of the standard library, which is slower for as few bytes as there are here. Words may
-/// overlap.
-#[inline(always)]
-fn is_ascii(bytes: &[u8]) -> bool {
-    let fold_16 = |bytes: &[u8; 16]| {
-        let words = u128::from_le_bytes(*bytes);
-        words as u64 | (words >> 64) as u64
-    };
-    let seen = if let Some(last) = bytes.last_chunk() {
-        let (chunks, _) = bytes.as_chunks();
-        chunks.iter().fold(fold_16(last), |seen, chunk| seen | fold_16(chunk))
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        u64::from_le_bytes(*first) | u64::from_le_bytes(*last)
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        u64::from(u32::from_le_bytes(*first) | u32::from_le_bytes(*last))
-    } else {
-        bytes.iter().fold(0, |seen, &byte| seen | u64::from(byte))
-    };
-    seen & 0x8080_8080_8080_8080 == 0
+    Ok((len, if sound && scope.signal().is_none() { SMALL } else { 0 }))
 }
 
 /// Refuses a critical option whose length or repetition is not allowed; an elective one is to be ignored.
@@ -527,17 +550,17 @@ pub struct Options<'a> {
     list: &'a [CoapOption<'a>],
     /// What `bytes` were validated for.
     scope: Scope,
-    /// Whether every option in `bytes` keeps to its definition.
-    sound: bool,
+    /// Those in `bytes` whose number is below this keep to its definition in [`DEFINITIONS`].
+    small: u32,
 }
 
 impl<'a> Options<'a> {
     /// No options.
-    pub const EMPTY: Self = Self { bytes: &[], list: &[], scope: Scope(0), sound: true };
+    pub const EMPTY: Self = Self { bytes: &[], list: &[], scope: Scope(0), small: SMALL };
 
     /// Options that were written in the order of their numbers, each as it is defined.
     pub(crate) const fn written(bytes: &'a [u8]) -> Self {
-        Self { bytes, list: &[], scope: Scope::udp(Code::GET), sound: true }
+        Self { bytes, list: &[], scope: Scope::udp(Code::GET), small: SMALL }
     }
 
     /// Whether there are none.
@@ -551,10 +574,11 @@ impl<'a> Options<'a> {
     pub const fn iter(&self) -> OptionIter<'a> {
         OptionIter {
             bytes: self.bytes,
+            at: 0,
             list: self.list,
             number: 0,
             scope: self.scope,
-            sound: self.sound,
+            small: self.small,
         }
     }
 
@@ -614,7 +638,7 @@ impl<'a> Options<'a> {
     pub(crate) fn measure(&self, scope: Scope) -> Result<usize, EncodeError> {
         if !self.bytes.is_empty() {
             if self.scope != scope {
-                read(self.bytes, scope)?;
+                examine(self.bytes, scope)?;
             }
             return Ok(self.bytes.len());
         }
@@ -741,7 +765,8 @@ fn misfit(
             Err(DecodeError::HopLimitZero.into())
         }
         OptionValue::Opaque(bytes)
-            if !number.is_critical() && careful(number, bytes, repeated, scope) == value =>
+            if !number.is_critical()
+                && careful(number, bytes, repeated, scope) == Format::Opaque =>
         {
             Ok(())
         }
@@ -756,18 +781,18 @@ fn misfit(
     }
 }
 
-/// The value of an option that may not keep to its definition.
+/// The format of the value of an option that may not keep to its definition.
 #[cold]
-fn careful(number: OptionNumber, value: &[u8], repeated: bool, scope: Scope) -> OptionValue<'_> {
+fn careful(number: OptionNumber, value: &[u8], repeated: bool, scope: Scope) -> Format {
     let definition = scope.definition(u32::from(number.0));
     if !definition.allows(value.len(), repeated)
         || definition.format >= Format::String && core::str::from_utf8(value).is_err()
         || definition.format == Format::Segment && is_dot_segment(value)
         || definition.format == Format::HopLimit && uint(value) == 0
     {
-        return OptionValue::Opaque(value);
+        return Format::Opaque;
     }
-    in_format(definition.format, value)
+    definition.format
 }
 
 /// A chain of branches, the most frequent format first: they are easier to foresee than the jump by number
@@ -924,11 +949,14 @@ impl<'a> IntoIterator for &Options<'a> {
 #[derive(Clone, Debug)]
 pub struct OptionIter<'a> {
     bytes: &'a [u8],
+    /// Where the next option in `bytes` begins.
+    at: usize,
     list: &'a [CoapOption<'a>],
     /// Of the last option.
     number: u32,
     scope: Scope,
-    sound: bool,
+    /// As of [`Options`].
+    small: u32,
 }
 
 impl<'a> Iterator for OptionIter<'a> {
@@ -937,15 +965,21 @@ impl<'a> Iterator for OptionIter<'a> {
     #[inline(always)]
     fn next(&mut self) -> Option<CoapOption<'a>> {
         // Validated before: neither fails nor holds a payload.
-        if let Ok(Front::Option { delta, value, rest }) = front(self.bytes) {
-            self.bytes = rest;
-            self.number += delta;
+        if let Some(&first) = self.bytes.get(self.at) {
+            let (delta, from) = extension(self.bytes, first >> 4, self.at + 1)?;
+            let (len, from) = extension(self.bytes, first & 15, from)?;
+            let value = self.bytes.get(from..from + len)?;
+            self.at = from + len;
+            self.number += delta as u32;
             let number = OptionNumber(self.number as u16);
-            let value = if self.sound {
-                in_format(self.scope.definition(self.number).format, value)
-            } else {
-                careful(number, value, delta == 0, self.scope)
+            if self.number < self.small && STRINGS >> (self.number % SMALL) & 1 != 0 {
+                return Some(CoapOption { number, value: OptionValue::String(Utf8(value)) });
+            }
+            let format = match DEFINITIONS.get(self.number as usize) {
+                Some(definition) if self.number < self.small => definition.format,
+                _ => careful(number, value, delta == 0, self.scope),
             };
+            let value = in_format(format, value);
             return Some(CoapOption { number, value });
         }
         let (first, rest) = self.list.split_first()?;

@@ -63,7 +63,7 @@ fn both_ways_tcp<'a>(
     decoded.complete().unwrap()
 }
 
-/// After RFC 7252 appendix A.
+/// RFC 7252 appendix A, figures 16, 17, 20, 21 and 22.
 #[test]
 fn rfc_7252_appendix_a() {
     let path = [option(N::URI_PATH, "temperature")];
@@ -82,25 +82,26 @@ fn rfc_7252_appendix_a() {
     let acknowledgement = b"\x60\x00\xad\x7b";
     let message = both_ways(acknowledgement, Acknowledgement, Code::EMPTY, 0xad7b, b"", &[], b"");
     assert_eq!(message, Message::empty(Acknowledgement, 0xad7b));
-    both_ways(b"\x70\x00\xad\x7b", Reset, Code::EMPTY, 0xad7b, b"", &[], b"");
+    both_ways(b"\x70\x00\xad\x7c", Reset, Code::EMPTY, 0xad7c, b"", &[], b"");
+    // No figure has a ping (§4.3).
     let ping = b"\x40\x00\x00\x01";
     both_ways(ping, Confirmable, Code::EMPTY, 1, b"", &[], b"");
 
     let get = b"\x51\x01\x7d\x40\x75\xbbtemperature";
     both_ways(get, NonConfirmable, Code::GET, 0x7d40, b"\x75", &path, b"");
-    let content = b"\x51\x45\xad\x7c\x75\xff22.3 C";
-    both_ways(content, NonConfirmable, Code::CONTENT, 0xad7c, b"\x75", &[], b"22.3 C");
+    let content = b"\x51\x45\xad\x7d\x75\xff22.3 C";
+    both_ways(content, NonConfirmable, Code::CONTENT, 0xad7d, b"\x75", &[], b"22.3 C");
 }
 
-/// After the examples of RFC 7641.
+/// RFC 7641 appendix A.1, figures 3 and 4.
 #[test]
 fn rfc_7641() {
     let register = b"\x41\x01\x16\x33\x4a\x60\x5btemperature";
     let options = [option(N::OBSERVE, 0), option(N::URI_PATH, "temperature")];
     let message = both_ways(register, Confirmable, Code::GET, 0x1633, b"\x4a", &options, b"");
     assert_eq!(message.options.observe(), Some(0));
-    let notification = b"\x51\x45\x7b\x51\x4a\x61\x2c\x81\x0f\xff22.8 Cel";
-    let options = [option(N::OBSERVE, 44), option(N::MAX_AGE, 15)];
+    let notification = b"\x51\x45\x7b\x51\x4a\x61\x19\x81\x0f\xff19.7 Cel";
+    let options = [option(N::OBSERVE, 25), option(N::MAX_AGE, 15)];
     let message = both_ways(
         notification,
         NonConfirmable,
@@ -108,12 +109,17 @@ fn rfc_7641() {
         0x7b51,
         b"\x4a",
         &options,
-        b"22.8 Cel",
+        b"19.7 Cel",
     );
-    assert_eq!((message.options.observe(), message.options.max_age()), (Some(44), Some(15)));
+    assert_eq!((message.options.observe(), message.options.max_age()), (Some(25), Some(15)));
+    let again = b"\x61\x45\x16\x34\xb2\x45xyzzy\x21\x2c\x81\x0f\xff19.7 Cel";
+    let options =
+        [option(N::ETAG, b"xyzzy".as_slice()), option(N::OBSERVE, 44), option(N::MAX_AGE, 15)];
+    both_ways(again, Acknowledgement, Code::CONTENT, 0x1634, b"\xb2", &options, b"19.7 Cel");
 }
 
-/// After the examples of RFC 7959 §3.
+/// RFC 7959 §3, figures 3, 2, 7 and 7, with the sizes of §4 added. The figures do not say in which base their
+/// message IDs are.
 #[test]
 fn rfc_7959() {
     let block = |num, more, szx| Block { num, more, szx };
@@ -142,22 +148,35 @@ fn rfc_7959() {
     both_ways(next, Acknowledgement, Code::CONTINUE, 0x1234, b"", &options, b"");
 }
 
-/// After the examples of RFC 9177 §10.
+/// RFC 9177 §10: the first message of §10.1.1, the second response of §10.2.1, and the request for what is
+/// missing in §10.2.3.
 #[test]
 fn rfc_9177() {
+    let block = |num, more| Block { num, more, szx: 6 };
     let options = [
         option(N::URI_PATH, "path"),
-        option(N::Q_BLOCK1, Block { num: 0, more: true, szx: 6 }),
-        option(N::REQUEST_TAG, [1].as_slice()),
+        option(N::Q_BLOCK1, block(0, true)),
+        option(N::REQUEST_TAG, [9].as_slice()),
     ];
-    let put = b"\x51\x03\x00\x81\xc0\xb4path\x81\x0e\xe1\x00\x04\x01\xffx";
+    let put = b"\x51\x03\x00\x81\xc0\xb4path\x81\x0e\xe1\x00\x04\x09\xffx";
     let message = both_ways(put, NonConfirmable, Code::PUT, 0x81, b"\xc0", &options, b"x");
     assert_eq!(message.options.q_block1().unwrap().size(), 1024);
-    assert!(message.options.request_tags().eq([&[1][..]]));
-    let missing = [2_u32, 4].map(|num| option(N::Q_BLOCK2, Block { num, more: false, szx: 6 }));
-    let get = b"\x51\x01\x00\x82\xc2\xd1\x12\x26\x01\x46";
-    let message = both_ways(get, NonConfirmable, Code::GET, 0x82, b"\xc2", &missing, b"");
-    assert!(message.options.q_block2().map(|block| block.num).eq([2, 4]));
+    assert!(message.options.request_tags().eq([&[9][..]]));
+    let options = [
+        option(N::ETAG, [19].as_slice()),
+        option(N::OBSERVE, 1220),
+        option(N::Q_BLOCK2, block(1, true)),
+    ];
+    let content = b"\x51\x45\x00\xf2\xc0\x41\x13\x22\x04\xc4\xd1\x0c\x1e\xffx";
+    both_ways(content, NonConfirmable, Code::CONTENT, 0xf2, b"\xc0", &options, b"x");
+    let options = [
+        option(N::URI_PATH, "path"),
+        option(N::Q_BLOCK2, block(1, false)),
+        option(N::Q_BLOCK2, block(9, false)),
+    ];
+    let get = b"\x51\x01\x00\x04\xf3\xb4path\xd1\x07\x16\x01\x96";
+    let message = both_ways(get, NonConfirmable, Code::GET, 0x04, b"\xf3", &options, b"");
+    assert!(message.options.q_block2().map(|block| block.num).eq([1, 9]));
 }
 
 #[test]
@@ -217,7 +236,7 @@ fn every_option_keeps_its_value() {
     assert_eq!(options.get(N::BLOCK1), None);
 }
 
-/// The shortest message, and each length of the length field (RFC 8323 §3.2).
+/// RFC 8323 figure 5, the shortest message, and each length of the length field (§3.2).
 #[test]
 fn rfc_8323_messages() {
     both_ways_tcp(b"\x01\x43\x7f", Code::VALID, b"\x7f", &[], b"");
@@ -236,7 +255,7 @@ fn rfc_8323_messages() {
     }
 }
 
-/// The signaling messages of RFC 8323 §5.
+/// RFC 8323 §5.7, figures 11 and 12, and the other signaling messages of §5.
 #[test]
 fn rfc_8323_signaling() {
     let options = [
@@ -248,6 +267,7 @@ fn rfc_8323_signaling() {
     assert!(csm.block_wise_transfer() && !csm.custody());
     assert_eq!((csm.hold_off(), csm.bad_csm_option()), (None, None));
     both_ways_tcp(b"\x01\xe2\x42", Code::PING, b"\x42", &[], b"");
+    both_ways_tcp(b"\x01\xe3\x42", Code::PONG, b"\x42", &[], b"");
     let custody = [option(N::CUSTODY, OptionValue::Empty)];
     assert!(both_ways_tcp(b"\x11\xe3\x42\x20", Code::PONG, b"\x42", &custody, b"").custody());
     let options = [option(N::ALTERNATIVE_ADDRESS, "[::1]:5683"), option(N::HOLD_OFF, 10)];

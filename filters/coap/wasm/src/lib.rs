@@ -52,6 +52,7 @@ delegate! {
     handle_body(link: &mut Link, stream: StreamId, body: Bytes);
     handle_ended(link: &mut Link, stream: StreamId, how: Ended);
     handle_writable(link: &mut Link, stream: StreamId);
+    settle(link: &mut Link) -> bool;
     handle_timeout(link: &mut Link);
     handle_close(by: Peer);
 }

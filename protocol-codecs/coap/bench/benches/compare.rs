@@ -84,7 +84,7 @@ fn look_at(data: &[u8]) {
 }
 
 fn decode_ours(bytes: &[u8]) {
-    match &ours::decode(black_box(bytes)) {
+    match ours::decode(black_box(bytes)) {
         Ok(message) => {
             look(message.message_type);
             look(message.code);
@@ -101,7 +101,7 @@ fn decode_ours(bytes: &[u8]) {
             }
             look_at(message.payload);
         }
-        other => panic!("{other:?}"),
+        Err(error) => panic!("{error}"),
     }
 }
 
