@@ -12,6 +12,7 @@
 )]
 
 pub mod message;
+pub mod model;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -320,6 +321,7 @@ impl Bench {
     /// RST_STREAM.
     pub fn reset(&mut self, stream: usize) {
         self.streams[stream].answered = true;
+        self.streams[stream].finished = true;
         self.server.reset(self.streams[stream].id);
         self.settle();
     }
