@@ -478,3 +478,35 @@ fn a_check_that_is_allowed_waits_its_turn_in_a_flow_without_room() {
     bench.settle();
     assert_eq!(bench.server_got_octets(flow), checks.iter().map(Msg::octets).collect::<Vec<_>>());
 }
+
+#[test]
+fn requests_in_a_flow_that_ends_for_a_new_one_are_answered() {
+    let mut bench = Bench::new(&rules(r#""max_flows": 1"#));
+    bench.client(&get(1, "a"));
+    bench.client(&get(2, "b"));
+    let got = bench.got_one();
+    assert_eq!((got.code.class(), got.id(), got.token), (5, 1, vec![0, 1]));
+}
+
+#[test]
+fn a_request_is_sent_before_its_flow_ends_for_a_new_one() {
+    let mut bench = Bench::new(&rules(r#""max_flows": 1"#));
+    let first = get(1, "a");
+    bench.client_all(&[first.clone(), get(2, "b")]);
+    let flow = bench.flow("/a");
+    bench.assert_server_got(flow, &first);
+}
+
+#[test]
+fn what_a_server_acknowledged_is_answered_separately_when_its_flow_ends() {
+    let mut bench = Bench::new(&rules(""));
+    let request = get(1, "a");
+    bench.client(&request);
+    bench.server(0, &request.acknowledge());
+    bench.got_one();
+    bench.finish(0);
+    // An acknowledgement would be a duplicate of the one the client has (RFC 7252 §4.2).
+    let got = bench.got_one();
+    assert_eq!((got.code, got.token.clone()), (Code::BAD_GATEWAY, request.token));
+    assert_ne!(got.message_type(), codec_coap::MessageType::Acknowledgement, "{got}");
+}

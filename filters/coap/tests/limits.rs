@@ -343,3 +343,38 @@ fn only_so_many_clients_are_remembered() {
         // A session that is not hung up is remembered by nobody.
     }
 }
+
+#[test]
+fn a_response_that_no_request_waits_for_is_no_way_around_the_proof() {
+    // Of a server that does not know No-Response (RFC 7967 §2: it is elective).
+    let mut bench = Bench::new("{}");
+    let request = get(1, "a").opt(OptionNumber::NO_RESPONSE, 26);
+    bench.client(&request);
+    bench.server(0, &request.reply(Code::CONTENT).payload([1; 1000]));
+    for got in bench.got_octets() {
+        assert!(got.len() <= 3 * request.octets().len(), "{} octets", got.len());
+    }
+    // Of one that is asked several times with the same token.
+    let mut bench = Bench::new("{}");
+    let requests: Vec<_> = (1..=20).map(|id| get(id, "a").token(b"t")).collect();
+    bench.client_all(&requests);
+    for request in &requests {
+        bench.server(0, &request.reply(Code::CONTENT).payload([1; 1000]));
+    }
+    let asked: usize = requests.iter().map(|request| request.octets().len()).sum();
+    let got: usize = bench.got_octets().iter().map(Vec::len).sum();
+    assert!(got <= 3 * asked, "{got} octets to {asked}");
+}
+
+#[test]
+fn a_retransmission_of_the_same_request_is_no_way_around_the_proof() {
+    let mut bench = Bench::new("{}");
+    let request = get(1, "a");
+    bench.client(&request);
+    bench.client(&request);
+    for _ in 0..2 {
+        bench.server(0, &request.reply(Code::CONTENT).payload([1; 1000]));
+    }
+    let got: usize = bench.got_octets().iter().map(Vec::len).sum();
+    assert!(got <= 6 * request.octets().len(), "{got} octets");
+}
