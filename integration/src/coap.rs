@@ -3,12 +3,14 @@
 //! * [`libcoap`] and [`aiocoap`] run two implementations that are not ours, as client and as server.
 //! * [`draft`] makes any message, also one that no decent client would send; [`udp`] and [`tcp`] send it and show exactly
 //!   what comes back.
+//! * [`setup`] is Envoy between them.
 //! * [`echo`] is a server that costs next to nothing, for loads.
 
 pub mod aiocoap;
 pub mod draft;
 pub mod echo;
 pub mod libcoap;
+pub mod setup;
 pub mod tcp;
 pub mod udp;
 

@@ -167,7 +167,9 @@ async def main(port):
         "status": Status,
         "cached": Cached,
     }.items():
-        site.add_resource([name], served())
+        # Whatever stands between may treat these prefixes differently.
+        for prefix in [], ["config"], ["fw"]:
+            site.add_resource([*prefix, name], served())
     await aiocoap.Context.create_server_context(
         site, bind=("127.0.0.1", port), transports=["udp6", "tcpserver"]
     )

@@ -36,6 +36,8 @@ fn start(name: &str, args: &[&str]) -> Result<Process> {
 /// | `/status/<code>` | each method: that code as a number, such as 132 for 4.04, and `status` |
 /// | `/cached` | GET: `cached`, with ETag and Max-Age 30; 2.03 for that ETag |
 /// | `/.well-known/core` | the list of these |
+///
+/// All but the last are there below `/config` and `/fw` as well.
 #[derive(Debug)]
 pub struct Server {
     /// The process, for its log and its end.

@@ -1,4 +1,4 @@
-//! A client over UDP that does nothing by itself.
+//! A client and a server over UDP that do nothing by themselves.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -9,6 +9,7 @@ use codec_coap::{Message, MessageType, decode};
 
 use super::draft::{ACK, Draft};
 use crate::PATIENCE;
+use crate::ports::free_port;
 
 /// A datagram as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +124,51 @@ impl Client {
     /// Whether nothing comes within `time`.
     pub fn is_quiet_for(&self, time: Duration) -> Result<bool> {
         Ok(self.receive_within(time)?.is_none())
+    }
+}
+
+/// A server that does nothing by itself.
+#[derive(Debug)]
+pub struct Server(UdpSocket);
+
+impl Server {
+    /// One on a port of its own.
+    pub fn start() -> Result<Self> {
+        Ok(Self(UdpSocket::bind((Ipv4Addr::LOCALHOST, free_port()?))?))
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.0.local_addr()?)
+    }
+
+    /// The next datagram, and who sent it.
+    pub fn receive(&self) -> Result<(Datagram, SocketAddr)> {
+        let received = self.receive_within(PATIENCE)?;
+        received.with_context(|| format!("waited {PATIENCE:?} in vain for a datagram"))
+    }
+
+    /// The next datagram, if one comes within this time.
+    pub fn receive_within(&self, time: Duration) -> Result<Option<(Datagram, SocketAddr)>> {
+        self.0.set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
+        let mut buffer = vec![0; 65_536];
+        match self.0.recv_from(&mut buffer) {
+            Ok((length, client)) => {
+                buffer.truncate(length);
+                Ok(Some((Datagram(buffer), client)))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&self, client: SocketAddr, bytes: &[u8]) -> Result<()> {
+        let sent = self.0.send_to(bytes, client)?;
+        ensure!(sent == bytes.len(), "{sent} of {} bytes were sent", bytes.len());
+        Ok(())
     }
 }
 
