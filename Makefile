@@ -5,7 +5,8 @@
 FILTERS := mqtt coap
 
 # What runs as wasm in the tests too: crates that need no host.
-WASM_TESTED := codec-mqtt codec-coap codec-capsule bridge filter-config filter-mqtt websocket
+WASM_TESTED := codec-mqtt codec-coap codec-capsule bridge filter-config policy filter-mqtt websocket filter-coap coap-http \
+  coap-egress http-server tunnels
 
 # What is measured beside other crates.
 BENCHED_CODECS := mqtt coap
