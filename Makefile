@@ -22,7 +22,7 @@ TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: wasm certs ## three brokers, Envoy and real clients on 127.0.0.1, until Ctrl-C (ONCE=1: once through, then exit)
+demo: wasm certs ## brokers, CoAP servers, Envoys and real clients on 127.0.0.1, until Ctrl-C (ONCE=1: once through, then exit)
 	@scripts/deps demo
 	@envoy=$$(scripts/envoy) && $(CARGO) build --release -p integration --bin demo && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/demo
@@ -36,7 +36,7 @@ test: ## everything: format, lints, unit tests, tests inside wasm, integration t
 	@envoy=$$(scripts/envoy) && set -x && \
 	  ENVOY="$$envoy" $(CARGO) test -p integration -- --test-threads=$(TEST_THREADS)
 
-wasm: ## every filter: dist/mqtt.wasm
+wasm: ## every filter: dist/mqtt.wasm, dist/coap.wasm
 	@scripts/cargo-wasm build --profile wasm $(FILTERS:%=-p filter-%-wasm)
 	@mkdir -p dist
 	@for filter in $(FILTERS); do \

@@ -37,6 +37,7 @@ mod observe;
 mod pipe;
 pub mod server;
 mod shelf;
+pub mod text;
 mod woken;
 
 pub use bytes::Bytes;

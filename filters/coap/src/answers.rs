@@ -71,6 +71,11 @@ impl Origin {
         Self { token, method, udp: None, size: 0, no_response: 0 }
     }
 
+    /// Whether it only reads (RFC 7252 §5.1, RFC 8132 §2): it may be made twice.
+    pub(crate) fn is_safe(&self) -> bool {
+        matches!(self.method, Code::GET | Code::FETCH)
+    }
+
     /// The message with this ID was acknowledged: if it is this one, the response comes separately.
     pub(crate) fn acknowledged(&mut self, id: u16) {
         if let Some(udp) = self.udp.as_mut().filter(|udp| udp.id == id) {
@@ -116,15 +121,29 @@ impl Session {
         options: &OptionSet,
         payload: &[u8],
     ) {
+        self.respond_to_observer(link, origin, (code, options, payload), None);
+    }
+
+    /// Answers a request, maybe with the first notification of a stream of events. Returns the type and
+    /// the message ID of the answer, if it went out over UDP.
+    pub(crate) fn respond_to_observer(
+        &mut self,
+        link: &mut Link,
+        origin: &Origin,
+        (code, options, payload): (Code, &OptionSet, &[u8]),
+        notifies: Option<StreamId>,
+    ) -> Option<(MessageType, u16)> {
         if origin.suppresses(code) {
-            return self.acknowledge(link, origin);
+            self.acknowledge(link, origin);
+            return None;
         }
         let list = options.as_list();
         let options = Options::from(&*list);
         let Some(udp) = origin.udp else {
             let token = origin.token.as_slice();
             self.common.stats.code(code);
-            return self.send_frame(link, &TcpMessage { code, token, options, payload });
+            self.send_frame(link, &TcpMessage { code, token, options, payload });
+            return None;
         };
         let (message_type, message_id) = match (udp.confirmable, udp.acknowledged) {
             (true, false) => (MessageType::Acknowledgement, udp.id),
@@ -132,18 +151,34 @@ impl Session {
             (false, _) => (MessageType::NonConfirmable, self.new_id()),
         };
         let token = origin.token.as_slice();
-        let message = Message { message_type, code, message_id, token, options, payload };
-        let size = message.encoded_len().unwrap_or_default();
-        if !self.proven && self.exceeds(origin, size) {
-            return self.challenge(link, origin);
+        let mut message = Message { message_type, code, message_id, token, options, payload };
+        if !self.proven && self.is_too_large(origin, &message) {
+            if code.class() == 2 && origin.is_safe() {
+                self.challenge(link, origin);
+                return None;
+            }
+            // What was done must not be done again for a proof, and an error needs no explanation.
+            self.common.stats.limited("amplification_factor", "cut");
+            message.payload = &[];
+            if self.is_too_large(origin, &message) {
+                message.options = Options::EMPTY;
+            }
+            if self.is_too_large(origin, &message) {
+                return None;
+            }
         }
         self.common.stats.code(code);
-        let Some(capsule) = self.send(link, &message) else { return };
+        let capsule = self.send(link, &message)?;
         match message_type {
             // Whoever asks again has not heard the acknowledgement.
-            MessageType::Confirmable => self.confirm(link, message_id, capsule, None),
+            MessageType::Confirmable => self.confirm(link, message_id, capsule, notifies),
             _ => self.exchanges.set(udp.id, Seen::Answered(capsule)),
         }
+        Some((message_type, message_id))
+    }
+
+    fn is_too_large(&self, origin: &Origin, message: &Message<'_>) -> bool {
+        self.exceeds(origin, message.encoded_len().unwrap_or_default())
     }
 
     /// Answers a request with a diagnostic payload (RFC 7252 §5.5.2).
@@ -237,7 +272,8 @@ impl Session {
         }
     }
 
-    /// Sends a notification, and returns its message ID. A confirmable one is sent again until it was heard.
+    /// Sends a notification, and returns its type and message ID over UDP. A confirmable one is sent again
+    /// until it was heard.
     pub(crate) fn notify(
         &mut self,
         link: &mut Link,
@@ -245,26 +281,25 @@ impl Session {
         confirmable: bool,
         (code, options, payload): (Code, &OptionSet, &[u8]),
         stream: StreamId,
-    ) -> u16 {
+    ) -> Option<(MessageType, u16)> {
         let list = options.as_list();
         let options = Options::from(&*list);
         self.common.stats.code(code);
         if self.transport == Transport::Tcp {
             let token = token.as_slice();
             self.send_frame(link, &TcpMessage { code, token, options, payload });
-            return 0;
+            return None;
         }
         let message_id = self.new_id();
         let message_type =
             if confirmable { MessageType::Confirmable } else { MessageType::NonConfirmable };
         let token = token.as_slice();
         let message = Message { message_type, code, message_id, token, options, payload };
-        if let Some(capsule) = self.send(link, &message)
-            && confirmable
-        {
+        let capsule = self.send(link, &message)?;
+        if confirmable {
             self.confirm(link, message_id, capsule, Some(stream));
         }
-        message_id
+        Some((message_type, message_id))
     }
 
     /// Has a confirmable message sent again until it was heard.

@@ -68,7 +68,6 @@ enum Kind {
 #[derive(Debug)]
 struct Observation {
     token: Token,
-    confirmable: bool,
     key: Key,
     events: Events,
     format: OptionSet,
@@ -79,8 +78,8 @@ struct Observation {
     /// A confirmable one was not heard yet, and this is the newest that waits for it.
     waits: bool,
     newest: Option<Vec<u8>>,
-    /// The message ID of the last one.
-    last_id: u16,
+    /// The message ID of the last one, if it can be rejected.
+    last_id: Option<u16>,
     /// The request itself was answered.
     answered: bool,
     block2: Option<Block>,
@@ -187,6 +186,10 @@ impl Session {
         match verdict {
             Verdict::Allowed => {
                 self.common.stats.verdict("allowed", cached);
+                if self.needs_proof(message) {
+                    self.challenge(link, origin);
+                    return None;
+                }
                 match self.enter(link, message, origin) {
                     Ok(stream) => {
                         if let Some((_, id)) = message.udp {
@@ -262,10 +265,9 @@ impl Session {
         };
         let is_read = matches!(message.code, Code::GET | Code::FETCH);
         let observe = message.options.observe().filter(|_| is_read);
-        if let Some(observe) = observe {
+        if observe.is_some() {
             self.stop_observing_token(link, origin.token);
-            if observe == 0 && !self.proven {
-                // Each notification would be another answer to the same octets.
+            if self.needs_proof(message) {
                 return self.challenge(link, &origin);
             }
         }
@@ -432,7 +434,6 @@ impl Session {
             format.push(OptionNumber::CONTENT_FORMAT, codec_coap::ContentFormat::TEXT_PLAIN);
             let observation = Observation {
                 token: asked.origin.token,
-                confirmable: asked.origin.waits(),
                 key,
                 events: Events::new(self.common.settings.max_body_size),
                 format,
@@ -440,7 +441,7 @@ impl Session {
                 run: 0,
                 waits: false,
                 newest: None,
-                last_id: 0,
+                last_id: None,
                 answered: false,
                 block2,
             };
@@ -631,10 +632,8 @@ impl Session {
         let first = !std::mem::replace(&mut observation.answered, true);
         let sequence = observation.sequence;
         observation.sequence = (sequence + 1) & 0xff_ffff;
-        let confirmable = !first
-            && observation.confirmable
-            && observation.run >= NON_CONFIRMABLE_RUN
-            && self.transport != Transport::Tcp;
+        let confirmable =
+            !first && observation.run >= NON_CONFIRMABLE_RUN && self.transport != Transport::Tcp;
         observation.run = if confirmable { 0 } else { observation.run + 1 };
         observation.waits = confirmable;
         let (token, key, wanted) = (observation.token, observation.key, observation.block2);
@@ -658,14 +657,16 @@ impl Session {
             payload = body.slice(range);
         }
         options.push(OptionNumber::OBSERVE, sequence);
-        if first {
-            self.respond(link, &origin, Code::CONTENT, &options, &payload);
-            return;
-        }
         let content = (Code::CONTENT, &options, &*payload);
-        let id = self.notify(link, token, confirmable, content, stream);
+        let sent = if first {
+            self.respond_to_observer(link, &origin, content, Some(stream))
+        } else {
+            self.notify(link, token, confirmable, content, stream)
+        };
         if let Some(Asked { kind: Kind::Events(observation), .. }) = self.asked.get_mut(&stream) {
-            observation.last_id = id;
+            let rejectable = sent.filter(|(kind, _)| *kind != MessageType::Acknowledgement);
+            observation.last_id = rejectable.map(|(_, id)| id);
+            observation.waits = sent.is_some_and(|(kind, _)| kind == MessageType::Confirmable);
         }
     }
 
@@ -681,7 +682,8 @@ impl Session {
         if observation.answered {
             let content = (Code::SERVICE_UNAVAILABLE, &OptionSet::new(), text.as_bytes());
             self.confirmables_of(stream);
-            self.notify(link, observation.token, observation.confirmable, content, stream);
+            let confirmable = self.transport != Transport::Tcp;
+            self.notify(link, observation.token, confirmable, content, stream);
         } else {
             self.explain(link, origin, Code::SERVICE_UNAVAILABLE, text);
         }
@@ -701,7 +703,7 @@ impl Session {
     pub(crate) fn notified_with(&self, id: u16) -> Option<StreamId> {
         let mut asked = self.asked.iter();
         let with_id = |asked: &Asked| match &asked.kind {
-            Kind::Events(observation) => observation.sequence > 2 && observation.last_id == id,
+            Kind::Events(observation) => observation.last_id == Some(id),
             _ => false,
         };
         asked.find(|(_, asked)| with_id(asked)).map(|(stream, _)| *stream)

@@ -239,6 +239,12 @@ impl Transfers {
         self.stored.retain(|stored| stored.key != key);
     }
 
+    /// When the transfer was used that nobody used for longest.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        let uploads = self.uploads.iter().map(|upload| upload.used);
+        uploads.chain(self.stored.iter().map(|stored| stored.used)).min()
+    }
+
     /// Forgets what nobody used for so long. How many transfers that were, in and out.
     pub(crate) fn expire(&mut self, now: Duration, timeout: Duration) -> (usize, usize) {
         let before = (self.uploads.len(), self.stored.len());

@@ -132,7 +132,7 @@ pub struct Config {
     pub mode: Mode,
     /// `udp` (default), `dtls`, or `tcp`, which is also for TLS.
     pub transport: Transport,
-    /// How CoAP servers are used. With `mode: egress` only, where all other fields have no meaning.
+    /// How CoAP servers are used. With `mode: egress` only, where all other fields have no effect.
     pub egress: Option<coap_egress::Config>,
     /// Keys and limits of DTLS. With `transport: dtls` only, and needed there.
     pub dtls: Option<dtls::Config>,
@@ -147,30 +147,32 @@ pub struct Config {
     pub flow_key: FlowKey,
     /// The most flows of a session. One more ends the one that was used least recently. Default 8.
     pub max_flows: Whole,
-    /// The largest message, in octets. A larger one is answered with 4.13. Over TCP it is told as
-    /// Max-Message-Size. Default 1472 over UDP, what an IPv4 Ethernet frame holds, and 65536 over TCP.
+    /// The largest message, in octets. A larger request is answered with 4.13 and this as Size1. Over TCP it is
+    /// told as Max-Message-Size, and a larger message ends the connection. Default 1472 over UDP and DTLS, what
+    /// an IPv4 Ethernet frame holds, and 65536 over TCP.
     pub max_message_size: Option<Whole>,
-    /// The most options of a message; one with more is answered with 4.00. Default 64.
+    /// The most options of a request; one with more is answered with 4.00. Default 64.
     pub max_options: Whole,
     /// The most requests of a session that are not answered; one more is answered with 4.29. Default 64.
     pub max_outstanding: Whole,
-    /// How long a UDP session that waits for nothing lives on after its last message. It waits while a
-    /// request has no response, a resource is observed or a block-wise transfer is under way. Default
-    /// `2s`. UDP only.
+    /// How long a session that waits for nothing lives on after its last message. It waits while a request
+    /// has no response, a confirmable message no acknowledgement, a resource is observed or a block-wise
+    /// transfer is under way. Default `2s`. `transport: udp` only.
     pub idle_timeout: Seconds,
-    /// How long a session waits for a CoAP server's response. Default `30s`. UDP only.
+    /// How long a session lives on for a CoAP server's response, and for the client's acknowledgement of a
+    /// server's message; so long, too, a request in a flow counts for `max_outstanding`. Default `30s`.
     pub response_timeout: Seconds,
     /// How long a session with an LwM2M registration lives on after its last message, at most as long as
-    /// the registration's lifetime: so long the server can reach the device. Default `0s`: as any other
-    /// session. UDP only.
+    /// the registration's lifetime: so long the server can reach the device. The `idle_timeout` of
+    /// `udp_proxy` must be longer. Default `0s`: as any other session. `transport: udp` only.
     pub registration_timeout: Seconds,
     /// After what time a confirmable request to an HTTP service is acknowledged, so that its response
-    /// comes separately (RFC 7252 §5.2.2). Default `0.5s`. UDP only.
+    /// comes separately (RFC 7252 §5.2.2). Default `0.5s`. Not over TCP.
     pub separate_after: Seconds,
     /// After what time, times 1 to 1.5, a separate response or notification is sent again: ACK_TIMEOUT of
-    /// RFC 7252 §4.8. Default `2s`. UDP only.
+    /// RFC 7252 §4.8. Default `2s`. Not over TCP.
     pub ack_timeout: Seconds,
-    /// How often it is sent again: MAX_RETRANSMIT of RFC 7252 §4.8. Default 4. UDP only.
+    /// How often it is sent again: MAX_RETRANSMIT of RFC 7252 §4.8. Default 4. Not over TCP.
     pub max_retransmit: Whole,
     /// The largest body of a `request` and of its response, in octets. A larger request body is answered
     /// with 4.13, a larger response with 5.02. Default 1048576.
@@ -182,7 +184,8 @@ pub struct Config {
     pub max_transfers: Whole,
     /// How many octets of bodies each worker keeps for block-wise transfers. Default 67108864.
     pub max_transfer_memory: Whole,
-    /// How long a body is kept after its last block. Default `30s`.
+    /// How long a body is kept after its last block, and a session lives on for the next block of a transfer
+    /// in a flow. Default `30s`.
     pub transfer_timeout: Seconds,
     /// The most resources that a session observes by `request`. One more is answered without being
     /// observed. Default 16.
@@ -195,16 +198,17 @@ pub struct Config {
     pub max_rate_limit_keys: Whole,
     /// A response may have so many times the octets of its request, as long as the client has not proved
     /// that it is at the address it sends from; else it gets 4.01 with an Echo option instead, and proves it by
-    /// repeating the request with that (RFC 9175 §2.4). 0: no such limit. Default 3. UDP only.
+    /// repeating the request with that (RFC 9175 §2.4). 0: no such limit. Default 3. `transport: udp` only: DTLS
+    /// and TCP have proved it before.
     pub amplification_factor: Whole,
     /// How many clients whose session has ended each worker remembers, with the answers that a
     /// retransmission gets again, the proof of their address and their LwM2M endpoint name. Default
-    /// 10000. UDP only.
+    /// 10000. `transport: udp` only.
     pub max_remembered: Whole,
-    /// How many octets of such answers each worker keeps. Default 8388608. UDP only.
+    /// How many octets of such answers each worker keeps. Default 8388608. `transport: udp` only.
     pub max_remembered_size: Whole,
     /// The most sessions on one connection of `udp_proxy`'s cluster, which opens another one for more;
-    /// the cluster's circuit breakers bound them all. Default 10000. UDP only.
+    /// the cluster's circuit breakers bound them all. Default 10000. Not over TCP.
     pub max_sessions: Whole,
 }
 

@@ -7,7 +7,10 @@ use std::time::Duration;
 use bridge::{
     Bytes, Direction, HeaderValue, Input, Link, Method, OpenError, Request, Response, StreamId, Uri,
 };
-use codec_coap::{Code, Header, Message, MessageType, Options, TcpMessage, header};
+use coap_http::OptionSet;
+use codec_coap::{
+    CoapOption, Code, Header, Message, MessageType, OptionNumber, Options, TcpMessage, header,
+};
 
 use crate::answers::Origin;
 use crate::config::{FlowKey, Transport};
@@ -28,6 +31,8 @@ const MAX_SERVER_MESSAGE: u32 = 16 << 20;
 pub(crate) struct Flow {
     key: Box<[u8]>,
     pub(crate) stream: StreamId,
+    /// Its server takes no more requests (RFC 8323 §5.5).
+    released: bool,
     /// The next filter has said that there is a server.
     open: bool,
     /// Octets for the server that there was no room for.
@@ -138,7 +143,7 @@ impl Session {
             }
         }
         self.flow_key(&message.options);
-        let known = self.flows.iter_mut().find(|flow| *flow.key == *self.key);
+        let known = self.flows.iter_mut().find(|flow| *flow.key == *self.key && !flow.released);
         let stream = match known {
             Some(flow) => {
                 flow.used = now;
@@ -236,6 +241,7 @@ impl Session {
         self.flows.push(Flow {
             key: Box::from(&*self.key),
             stream,
+            released: false,
             open: false,
             backlog,
             reading: Input::default(),
@@ -402,6 +408,9 @@ impl Session {
                 from = at + len;
             }
             at += len;
+            if self.flow(stream).is_none() {
+                break;
+            }
         }
         // Octets of whole messages go on without a copy.
         link.reply(octets.slice(from..at));
@@ -511,7 +520,7 @@ impl Session {
         };
         self.common.stats.took(Carry::Flow, now.saturating_sub(outstanding.since));
         if !self.proven && self.exceeds(&outstanding.origin, datagram.len()) {
-            self.challenge_instead(link, &outstanding.origin, datagram);
+            self.instead(link, &outstanding, code, datagram);
             return false;
         }
         if (outstanding.observes || outstanding.block)
@@ -566,12 +575,22 @@ impl Session {
                 let options = Options::EMPTY;
                 let pong =
                     TcpMessage { code: Code::PONG, token: message.token, options, payload: &[] };
-                if let Some(pong) = wire::frame(&pong) {
+                // For a server that does not read they must not add up.
+                if self.flow(stream).is_some_and(|flow| flow.backlog.is_empty())
+                    && let Some(pong) = wire::frame(&pong)
+                {
                     self.send_along(link, stream, pong);
                 }
                 return false;
             }
-            Code::RELEASE | Code::ABORT => {
+            Code::RELEASE => {
+                // What it was asked before it still answers.
+                if let Some(flow) = self.flow_mut(stream) {
+                    flow.released = true;
+                }
+                return false;
+            }
+            Code::ABORT => {
                 self.flow_ended(link, stream);
                 return false;
             }
@@ -596,31 +615,44 @@ impl Session {
         true
     }
 
-    /// Sends a challenge in place of a response that is too large for a client that has not proved its
-    /// address.
-    fn challenge_instead(&mut self, link: &mut Link, origin: &Origin, response: &[u8]) {
-        // The response was sent in its own message: its sender still waits for an acknowledgement, which the
-        // client gives to what it gets instead.
+    /// Answers in place of a server whose response is too large for a client that has not proved its
+    /// address: as [`respond`](Self::respond) does, but in a separate response's own message, so that the
+    /// client's acknowledgement is the server's.
+    fn instead(&mut self, link: &mut Link, outstanding: &Outstanding, code: Code, datagram: &[u8]) {
+        let origin = &outstanding.origin;
         let separate =
-            header(response).ok().filter(|header| header.message_type == MessageType::Confirmable);
-        match separate {
-            None => self.challenge(link, origin),
-            Some(header) => {
-                let value = self.common.echo.value(self.client, link.now());
-                let options =
-                    [codec_coap::CoapOption::new(codec_coap::OptionNumber::ECHO, &value[..])];
-                self.common.stats.limited("amplification_factor", "challenge");
-                let challenge = Message {
-                    message_type: header.message_type,
-                    code: Code::UNAUTHORIZED,
-                    message_id: header.message_id,
-                    token: origin.token.as_slice(),
-                    options: Options::from(&options),
-                    payload: &[],
-                };
-                if challenge.encoded_len().is_ok_and(|size| self.may_get(size)) {
-                    self.send(link, &challenge);
-                }
+            header(datagram).ok().filter(|head| head.message_type == MessageType::Confirmable);
+        let is_read = code.class() == 2 && origin.is_safe();
+        let Some(head) = separate else {
+            return if is_read {
+                self.challenge(link, origin);
+            } else {
+                self.respond(link, origin, code, &OptionSet::new(), &[]);
+            };
+        };
+        let value = self.common.echo.value(self.client, link.now());
+        let echo = [CoapOption::new(OptionNumber::ECHO, &value[..])];
+        let (code, options, action) = if is_read {
+            (Code::UNAUTHORIZED, Options::from(&echo), "challenge")
+        } else {
+            (code, Options::EMPTY, "cut")
+        };
+        self.common.stats.limited("amplification_factor", action);
+        let message = Message {
+            message_type: head.message_type,
+            code,
+            message_id: head.message_id,
+            token: origin.token.as_slice(),
+            options,
+            payload: &[],
+        };
+        let mut octets = vec![0; message.encoded_len().unwrap_or_default()];
+        if message.encode(&mut octets).is_ok() && self.may_get(octets.len()) {
+            self.sent = self.sent.saturating_add(octets.len());
+            if self.sends(link, outstanding.stream, &octets, head, origin.token)
+                && let Some(capsule) = wire::with_id(&octets, head.message_id)
+            {
+                link.reply(capsule);
             }
         }
     }

@@ -1,9 +1,8 @@
 //! Who a client of DTLS proved to be, as headers of its requests.
 
+use bridge::text::encode;
 use bridge::{HeaderMap, HeaderName, HeaderValue};
 use dtls::Identity;
-
-use crate::session::encode;
 
 /// Longer lists of names are cut off.
 const MAX_VALUE: usize = 2048;

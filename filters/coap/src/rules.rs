@@ -79,13 +79,13 @@ pub struct RuleConfig {
     /// `*` and `**` can only stand for the last segments; percent-encoding is decoded. Default: any.
     #[serde(default)]
     pub paths: Option<Vec<String>>,
-    /// Hosts of which one must be the Uri-Host, in lower case. Default: any, or none.
+    /// Hosts of which one must be the Uri-Host, in upper or lower case. Default: any, or none.
     #[serde(default)]
     pub hosts: Option<Vec<String>>,
     /// How the request travels: `flow`, `check` or `request`.
     pub carry: Carry,
     /// How long the answer to a `check` also holds for requests of the session with the same method and
-    /// URI. Answers of 5xx are not kept. Default `0s`: each request is checked.
+    /// URI. Answers of 5xx are not kept. `check` only. Default `0s`: each request is checked.
     #[serde(default)]
     pub verdict_cache: Option<Seconds>,
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bridge::text::encode;
 use bridge::{
     Bytes, Direction, Ended, HeaderMap, HeaderName, HeaderValue, Input, Link, Peer, Protocol,
     Response, StreamId, Want,
@@ -96,6 +97,8 @@ pub struct Session {
 enum To {
     /// With those before it, as it is.
     Flow(StreamId),
+    /// To a flow, in another form.
+    Changed(StreamId, Bytes),
     /// Nowhere: it has been dealt with.
     Nowhere,
 }
@@ -206,10 +209,13 @@ impl Session {
                     let before = run.replace((stream, len));
                     self.flush(link, input, before);
                 }
-                (To::Nowhere, run) => {
+                (to, run) => {
                     let before = run.take();
                     self.flush(link, input, before);
                     input.skip(len);
+                    if let To::Changed(stream, octets) = to {
+                        self.send_along(link, stream, octets);
+                    }
                 }
             }
             at += len;
@@ -306,12 +312,10 @@ impl Session {
         match sent.stream {
             None => To::Nowhere,
             Some(stream) if sent.original == id => To::Flow(stream),
-            Some(stream) => {
-                if let Some(capsule) = wire::with_id(datagram, sent.original) {
-                    self.send_along(link, stream, capsule);
-                }
-                To::Nowhere
-            }
+            Some(stream) => match wire::with_id(datagram, sent.original) {
+                Some(capsule) => To::Changed(stream, capsule),
+                None => To::Nowhere,
+            },
         }
     }
 
@@ -489,10 +493,7 @@ impl Session {
 
     /// Sends a request along its flow, if there can be one.
     fn forward(&mut self, link: &mut Link, message: &Incoming<'_>, origin: &Origin) -> To {
-        let observes =
-            matches!(message.code, Code::GET | Code::FETCH) && message.options.observe() == Some(0);
-        if observes && !self.proven {
-            // Each notification would be another answer to the same octets.
+        if self.needs_proof(message) {
             self.challenge(link, origin);
             return To::Nowhere;
         }
@@ -511,6 +512,14 @@ impl Session {
                 To::Nowhere
             }
         }
+    }
+
+    /// Whether a request asks to observe for a client that has not proved its address: each notification would
+    /// be another answer to the same octets.
+    pub(crate) fn needs_proof(&self, message: &Incoming<'_>) -> bool {
+        !self.proven
+            && matches!(message.code, Code::GET | Code::FETCH)
+            && message.options.observe() == Some(0)
     }
 
     /// Charges the client's buckets for a request.
@@ -705,19 +714,6 @@ fn buckets(common: &Common, source: Option<IpAddr>, now: Duration) -> Vec<Shared
         .collect()
 }
 
-/// Percent-encodes what would not be part of one plain header value.
-pub(crate) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' && byte != b',' {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
 impl Protocol for Session {
     fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
         if !self.flush_backlogs(link) {
@@ -770,10 +766,10 @@ impl Protocol for Session {
                 self.common.stats.transfer(direction, "timeout");
             }
         }
+        if let Some(used) = self.transfers.oldest() {
+            self.wake_at(link, used + timeout);
+        }
         if self.transport != Transport::Udp {
-            if !self.transfers.is_empty() {
-                self.wake_at(link, now + timeout);
-            }
             return;
         }
         let idle = self.common.settings.idle_timeout;

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bridge::text::encode;
 use bridge::{Bytes, Direction, Input, Peer};
 use codec_coap::{Code, MessageType};
 use hashbrown::HashMap;
 
 use crate::Common;
 use crate::config::Transport;
-use crate::session::{encode, endpoint_name};
+use crate::session::endpoint_name;
 use crate::wire::{self, Incoming, Malformed, Next};
 
 /// How many of a client's last message IDs are kept, to know retransmissions.

@@ -34,10 +34,12 @@ pub enum ClientCertificates {
     Required,
 }
 
-/// The configuration as the user writes it. At least one of `psk` and `certificate` is needed; with
-/// both, the first cipher suite in the client's list that can be used decides (RFC 5246 §7.4.1.2).
+/// Keys and limits of DTLS. At least one of `psk` and `certificate` is needed. With both, a client that
+/// offers DTLS 1.3 gets that, with the certificate; with any other, the first cipher suite in its list that
+/// can be used decides (RFC 5246 §7.4.1.2).
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "DTLS"))]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Pre-shared keys by identity, for `TLS_PSK_WITH_AES_128_CCM_8` (RFC 6655) in DTLS 1.2. DTLS 1.3 with

@@ -16,10 +16,9 @@
 //! Text from the client is percent-encoded but for the visible ASCII characters other than `%` and
 //! `,`, so that it is one legal header value whatever it contains.
 
-use std::fmt::Write;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bridge::text::encode;
 use bridge::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use codec_mqtt::{
     ConnAck, Connect, ConnectCode, ConnectReturnCode, Properties, Property, ReasonCode, Version,
@@ -75,20 +74,6 @@ pub(crate) fn request(
 
 fn uri(authority: &str) -> Option<Uri> {
     Uri::builder().scheme("http").authority(authority).path_and_query("/").build().ok()
-}
-
-/// Percent-encodes what would not be part of one plain header value.
-pub(crate) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' && byte != b',' {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 fn credentials(connect: &Connect<'_>, authorization: Authorization) -> Option<HeaderValue> {

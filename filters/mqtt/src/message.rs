@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bridge::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use codec_mqtt::{Properties, QoS, ReasonCode};
 
-use crate::http::{self, CLIENT_ID, USERNAME};
+use crate::http::{CLIENT_ID, USERNAME};
 use crate::rules::{Carry, Rule};
 
 const QOS: HeaderName = HeaderName::from_static("x-mqtt-qos");
@@ -213,7 +213,7 @@ fn user_properties(headers: &mut HeaderMap, properties: Properties<'_>, rule: &R
 /// Adds a header whose value is any text, unless it is too long.
 fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if text.len() <= MAX_VALUE
-        && let Ok(value) = HeaderValue::try_from(http::encode(text))
+        && let Ok(value) = HeaderValue::try_from(bridge::text::encode(text))
     {
         headers.insert(name, value);
     }

@@ -36,7 +36,10 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 
 /// Names and texts of all files.
 fn files() -> Vec<(String, String)> {
-    let filters = [("mqtt", "MQTT", schema_for!(filter_mqtt::config::Config))];
+    let filters = [
+        ("coap", "CoAP", schema_for!(filter_coap::config::Config)),
+        ("mqtt", "MQTT", schema_for!(filter_mqtt::config::Config)),
+    ];
     let mut files = Vec::new();
     for (name, title, schema) in filters {
         let schema = schema.to_value();
@@ -127,6 +130,7 @@ fn type_name(field: &Value) -> String {
     }
     let of = |kind: &str| match kind {
         "integer" => "whole number",
+        "number" => "number",
         "boolean" => "`true` or `false`",
         "array" => "list",
         _ => "text",
@@ -141,11 +145,11 @@ fn type_name(field: &Value) -> String {
     }
 }
 
-/// `RateLimitConfig` as `Rate limit`.
+/// `RateLimitConfig` as `Rate limit`; `DTLS` stays as it is.
 fn readable(name: &str) -> String {
     let mut readable = String::new();
     for letter in name.trim_end_matches("Config").chars() {
-        if letter.is_uppercase() && !readable.is_empty() {
+        if letter.is_uppercase() && readable.ends_with(char::is_lowercase) {
             readable.push(' ');
             readable.extend(letter.to_lowercase());
         } else {
@@ -163,6 +167,20 @@ mod tests {
     fn every_field_is_explained() {
         for (name, text) in files() {
             assert!(!text.contains("|  |"), "{name} has a field without an explanation:\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_link_leads_to_a_section() {
+        for (name, text) in files().into_iter().filter(|(name, _)| name.ends_with(".md")) {
+            let headings: Vec<String> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("## "))
+                .map(|heading| heading.to_lowercase().replace(' ', "-"))
+                .collect();
+            for link in text.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+                assert!(headings.iter().any(|heading| heading == link), "{name}: #{link}");
+            }
         }
     }
 

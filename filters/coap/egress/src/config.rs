@@ -6,9 +6,10 @@ use std::time::Duration;
 use filter_config::{Mistake, Mistakes, Seconds, Whole};
 use serde::Deserialize;
 
-/// The egress part of a filter's configuration as the user writes it.
+/// How HTTP requests become CoAP requests, and how CoAP servers are spoken to.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Egress"))]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// After this time a confirmable message that was not acknowledged is sent again; each time
@@ -26,7 +27,7 @@ pub struct Config {
     /// How many requests of a flow may be unacknowledged and unanswered at once (NSTART, RFC 7252
     /// §4.7), 1 to 1000. Default 1.
     pub nstart: Whole,
-    /// How many requests may wait for that in one flow; more are answered with 503. Default 100.
+    /// How many requests may wait for their turn in one flow; more are answered with 503. Default 100.
     pub max_queued_requests: Whole,
     /// How many flows there may be on one connection of the HTTP side; requests that need one more
     /// are answered with 503. Default 1000.

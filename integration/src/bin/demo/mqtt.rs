@@ -1,74 +1,19 @@
-//! `make demo`: brokers, Envoy and real clients on 127.0.0.1, and what Envoy saw of them.
+//! MQTT: three brokers, and an Envoy that sends each session to one of them.
 
-use std::collections::BTreeSet;
-use std::io::IsTerminal;
-use std::net::{Ipv4Addr, TcpListener};
-use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
-use std::time::Duration;
-
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use integration::broker::Mosquitto as Broker;
 use integration::client::Mosquitto as Client;
 use integration::envoy::{Config, Envoy};
+use integration::eventually;
 use integration::wire::Version::{self, V3, V5};
-use integration::{eventually, root};
 use serde_json::Value;
+
+use crate::{Chosen, check_stop, say, text};
 
 const CONFIG: &str = "envoy-configs/mqtt.yaml";
 
-static STOP: AtomicBool = AtomicBool::new(false);
-
-fn stopping() -> bool {
-    STOP.load(Ordering::Relaxed)
-}
-
-/// Unwinds on Ctrl-C, so that everything that was started is ended.
-fn check_stop() -> Result<()> {
-    ensure!(!stopping(), "interrupted");
-    Ok(())
-}
-
-fn main() -> ExitCode {
-    let Err(error) = run() else { return ExitCode::SUCCESS };
-    // A terminal sends Ctrl-C to the children, too, and one may be gone before our own handler has run.
-    sleep(Duration::from_millis(100));
-    if stopping() {
-        say("stopped");
-        return ExitCode::SUCCESS;
-    }
-    eprintln!("error: {error:#}");
-    ExitCode::FAILURE
-}
-
-fn run() -> Result<()> {
-    let ports = Ports::from_environment()?;
-    let once = std::env::var("ONCE").is_ok_and(|once| !matches!(once.as_str(), "" | "0"));
-    for file in ["dist/mqtt.wasm", ".build/certs/server.crt"] {
-        ensure!(root().join(file).is_file(), "{file} is not there: `make wasm certs` makes it");
-    }
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
-
-    let mut demo = Demo::start(ports)?;
-    if let Err(error) = demo.show() {
-        check_stop()?;
-        let log = demo.envoy.process.stderr();
-        let lines: Vec<&str> = log.lines().collect();
-        let tail = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n");
-        eprintln!("Envoy's log ends with:\n{tail}\n");
-        return Err(error);
-    }
-    if once {
-        say("all of it worked");
-        return Ok(());
-    }
-    demo.explain();
-    demo.follow()
-}
-
 /// Ports on 127.0.0.1, each with the number that `envoy-configs/mqtt.yaml` has for it as default.
-struct Ports {
+pub(crate) struct Ports {
     mqtt: u16,
     tls: u16,
     admin: u16,
@@ -78,51 +23,15 @@ struct Ports {
 }
 
 impl Ports {
-    fn from_environment() -> Result<Self> {
-        let mut wrong = Vec::new();
-        let mut used = BTreeSet::new();
-        let mut port = |variable, default| {
-            let port = port_from(variable, default);
-            let port = port.and_then(|port| {
-                ensure!(used.insert(port), "{variable}: port {port} is another variable's, too");
-                check_free(variable, port)?;
-                Ok(port)
-            });
-            port.unwrap_or_else(|error| {
-                wrong.push(format!("{error:#}"));
-                0
-            })
-        };
-        let ports = Self {
-            mqtt: port("MQTT_PORT", 1883),
-            tls: port("MQTT_TLS_PORT", 8883),
-            admin: port("ADMIN_PORT", 9901),
-            broker: port("BROKER_PORT", 21_883),
-            broker_2: port("BROKER2_PORT", 21_885),
-            broker_eu: port("BROKER_EU_PORT", 21_884),
-        };
-        ensure!(wrong.is_empty(), "{}", wrong.join("\nerror: "));
-        Ok(ports)
-    }
-}
-
-fn port_from(variable: &str, default: u16) -> Result<u16> {
-    let Some(value) = std::env::var_os(variable).filter(|value| !value.is_empty()) else {
-        return Ok(default);
-    };
-    let value = value.to_string_lossy();
-    let port = value.parse().ok().filter(|&port| port != 0);
-    port.with_context(|| format!("{variable}={value} is not a port: it takes 1 to 65535"))
-}
-
-fn check_free(variable: &str, port: u16) -> Result<()> {
-    use std::io::ErrorKind::AddrInUse;
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == AddrInUse => {
-            bail!("port {port} is in use: `make demo {variable}=…` takes another one")
+    pub(crate) fn choose(chosen: &mut Chosen) -> Self {
+        Self {
+            mqtt: chosen.port("MQTT_PORT", 1883),
+            tls: chosen.port("MQTT_TLS_PORT", 8883),
+            admin: chosen.port("ADMIN_PORT", 9901),
+            broker: chosen.port("BROKER_PORT", 21_883),
+            broker_2: chosen.port("BROKER2_PORT", 21_885),
+            broker_eu: chosen.port("BROKER_EU_PORT", 21_884),
         }
-        Err(error) => bail!("port {port} cannot be used ({error}): see {variable}"),
     }
 }
 
@@ -138,16 +47,18 @@ const EXPECTED: [(&str, &str, u64); 8] = [
     ("blocked-5", "default", 403),
 ];
 
-struct Demo {
+pub(crate) struct Demo {
     ports: Ports,
-    envoy: Envoy,
+    pub(crate) envoy: Envoy,
     broker: Broker,
     broker_2: Broker,
     broker_eu: Broker,
+    /// How many entries of the access log were printed.
+    printed: usize,
 }
 
 impl Demo {
-    fn start(ports: Ports) -> Result<Self> {
+    pub(crate) fn start(ports: Ports) -> Result<Self> {
         let Ports { mqtt, tls, admin, broker, broker_2, broker_eu } = ports;
         say(&format!(
             "starting mosquitto on {broker} and {broker_2} (everybody) and {broker_eu} (Europe)"
@@ -178,11 +89,11 @@ impl Demo {
             .port(21_885, broker_2)
             .port(21_884, broker_eu)
             .start()?;
-        Ok(Self { ports, envoy, broker: first, broker_2: second, broker_eu: eu })
+        Ok(Self { ports, envoy, broker: first, broker_2: second, broker_eu: eu, printed: 0 })
     }
 
     /// All that is to be seen, each outcome checked.
-    fn show(&mut self) -> Result<()> {
+    pub(crate) fn show(&mut self) -> Result<()> {
         let Ports { mqtt, tls, .. } = self.ports;
         say("a subscriber with MQTT 3.1.1, a publisher with MQTT 5");
         exchange(
@@ -206,7 +117,9 @@ impl Demo {
         for (client_id, route, code) in EXPECTED {
             self.check(client_id, route, code)?;
         }
-        print_rows(true, &self.envoy.access_log());
+        let log = self.envoy.access_log();
+        print_rows(true, &log);
+        self.printed = log.len();
 
         say("… and the filter's metrics, from /stats/prometheus");
         for line in self.metrics()? {
@@ -253,9 +166,8 @@ impl Demo {
         Ok(text.lines().filter(|line| line.starts_with("mqtt_")).map(str::to_owned).collect())
     }
 
-    fn explain(&self) {
+    pub(crate) fn explain(&self) {
         let Ports { mqtt, tls, admin, .. } = self.ports;
-        say("try it yourself (Ctrl-C ends it); a session that ends appears below");
         println!(
             "    mosquitto_sub -p {mqtt} -i me -u anna -t 'home/#' -v
     mosquitto_pub -p {mqtt} -V mqttv5 -u bert -t home/door -m open
@@ -267,20 +179,16 @@ impl Demo {
         );
     }
 
-    /// Prints what comes into the access log, until Ctrl-C or until something ends by itself.
-    fn follow(&mut self) -> Result<()> {
-        let mut shown = self.envoy.access_log().len();
-        loop {
-            check_stop()?;
-            for broker in [&mut self.broker, &mut self.broker_2, &mut self.broker_eu] {
-                broker.process.expect_running()?;
-            }
-            self.envoy.process.expect_running()?;
-            let log = self.envoy.access_log();
-            print_rows(false, log.get(shown..).unwrap_or_default());
-            shown = log.len();
-            sleep(Duration::from_millis(300));
+    /// Prints what has come into the access log; an error if something has ended by itself.
+    pub(crate) fn follow(&mut self) -> Result<()> {
+        for broker in [&mut self.broker, &mut self.broker_2, &mut self.broker_eu] {
+            broker.process.expect_running()?;
         }
+        self.envoy.process.expect_running()?;
+        let log = self.envoy.access_log();
+        print_rows(false, log.get(self.printed..).unwrap_or_default());
+        self.printed = log.len();
+        Ok(())
     }
 }
 
@@ -313,10 +221,6 @@ fn refused(port: u16, version: Version, id: &str, reason: &str) -> Result<()> {
     Ok(())
 }
 
-fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
-    entry.get(key).and_then(Value::as_str).unwrap_or("-")
-}
-
 /// Access-log entries as lines of a table.
 fn print_rows(header: bool, entries: &[Value]) {
     let row = |[id, user, version, route, code, upstream]: [&str; 6]| {
@@ -335,13 +239,5 @@ fn print_rows(header: bool, entries: &[Value]) {
             &code,
             text(entry, "upstream"),
         ]);
-    }
-}
-
-fn say(what: &str) {
-    if std::io::stdout().is_terminal() {
-        println!("\x1b[1m==>\x1b[0m {what}");
-    } else {
-        println!("==> {what}");
     }
 }
