@@ -55,7 +55,7 @@ bench-mqtt: wasm ## direct, tcp_proxy, HAProxy, observe and bridge side by side,
 	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-mqtt && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-mqtt $(BENCH_ARGS)
 
-bench-coap: ## direct, udp_proxy, libcoap's proxy and aiocoap's side by side; also writes .build/bench/coap.json
+bench-coap: wasm certs ## direct, udp_proxy, the filter, libcoap's proxy and aiocoap's side by side; also writes .build/bench/coap.json
 	@scripts/deps bench-coap
 	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-coap && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-coap $(BENCH_ARGS)
