@@ -183,7 +183,8 @@ pub struct Config {
     /// The most block-wise transfers of a session, each way, that are kept at once; the oldest is
     /// forgotten for a new one. Default 4.
     pub max_transfers: Whole,
-    /// How many octets of bodies each worker keeps for block-wise transfers. Default 67108864.
+    /// How many octets of bodies each worker holds, of block-wise transfers and of requests and responses
+    /// under way; what needs more gets 5.03. Default 67108864.
     pub max_transfer_memory: Whole,
     /// How long a body is kept after its last block, and a session lives on for the next block of a transfer
     /// in a flow. Default `30s`.
