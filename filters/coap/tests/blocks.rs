@@ -403,3 +403,13 @@ fn a_transfer_in_a_flow_keeps_the_session() {
     let took = bench.closes_within(seconds(3));
     assert!(took >= seconds(1));
 }
+
+#[test]
+fn a_body_is_not_kept_longer_because_the_session_is() {
+    let mut bench = Bench::new(&rules(r#""transfer_timeout": "10s", "idle_timeout": "100s""#));
+    bench.client(&get(1, "r/down"));
+    bench.answer_one(200, &[], &[1; 3000]);
+    bench.pass(seconds(21));
+    bench.client(&get(3, "r/down").block2(1, false, 6));
+    assert_eq!(bench.asked(), ["request GET /r/down"]);
+}

@@ -510,3 +510,18 @@ fn what_a_server_acknowledged_is_answered_separately_when_its_flow_ends() {
     assert_eq!((got.code, got.token.clone()), (Code::BAD_GATEWAY, request.token));
     assert_ne!(got.message_type(), codec_coap::MessageType::Acknowledgement, "{got}");
 }
+
+#[test]
+fn an_acknowledgement_with_another_id_does_not_overtake() {
+    let mut bench = Bench::new(&rules(""));
+    bench.client_all(&[get(1, "a"), get(2, "b")]);
+    let (a, b) = (bench.flow("/a"), bench.flow("/b"));
+    bench.server(a, &con(Code::CONTENT, 700).token(b"\0\x01"));
+    bench.server(b, &con(Code::CONTENT, 700).token(b"\0\x02"));
+    let replaced = bench.got().pop().unwrap();
+    bench.server_got(b);
+    let request = get(3, "b");
+    bench.client_all(&[request.clone(), replaced.acknowledge()]);
+    let expected = [request.octets(), con(Code::CONTENT, 700).acknowledge().octets()];
+    assert_eq!(bench.server_got_octets(b), expected);
+}

@@ -378,3 +378,67 @@ fn a_retransmission_of_the_same_request_is_no_way_around_the_proof() {
     let got: usize = bench.got_octets().iter().map(Vec::len).sum();
     assert!(got <= 6 * request.octets().len(), "{got} octets");
 }
+
+#[test]
+fn what_a_request_did_it_does_not_do_twice_for_a_proof() {
+    let mut bench = Bench::new(&rules(r#""amplification_factor": 3"#));
+    // The client learns what became of it, and has nothing to repeat.
+    let request = post(1, "r/buy", "x");
+    bench.client(&request);
+    bench.answer_one(200, &[], &[1; 900]);
+    let got = bench.got_one();
+    assert_eq!((got.code, &*got.payload), (Code::CHANGED, &b""[..]));
+    for separate in [false, true] {
+        let id = 2 + u16::from(separate);
+        let request = post(id, "a/buy", "x");
+        bench.client(&request);
+        let flow = bench.flow("/a");
+        let reply = request.reply(Code::CHANGED).payload([1; 900]);
+        let separately = con(Code::CHANGED, 700).token(&request.token).payload([1; 900]);
+        bench.server(flow, if separate { &separately } else { &reply });
+        let got = bench.got_one();
+        assert_eq!(
+            (got.code, &*got.payload, &got.token),
+            (Code::CHANGED, &b""[..], &request.token)
+        );
+        assert_eq!(got.id(), if separate { 700 } else { id });
+    }
+}
+
+#[test]
+fn an_error_without_its_text_needs_no_proof() {
+    let mut bench = Bench::new("{}");
+    // An empty Uri-Host: 4.02 (RFC 7252 §5.4.1, §5.4.3).
+    bench.datagram(b"\x40\x01\x00\x01\x30");
+    let got = bench.got_one();
+    assert_eq!(got.code, Code::BAD_OPTION, "{got}");
+}
+
+#[test]
+fn to_observe_what_is_checked_needs_proof_too() {
+    let mut bench = Bench::new(&rules(r#""amplification_factor": 3"#));
+    bench.client(&get(1, "c").observe(0));
+    for stream in bench.open() {
+        bench.answer(stream, 200, &[], b"");
+    }
+    let got = bench.got_one();
+    assert_eq!(got.code, Code::UNAUTHORIZED);
+    assert!(bench.flows().is_empty());
+}
+
+#[test]
+fn a_large_separate_response_waits_for_proof_as_well() {
+    let mut bench = Bench::new("{}");
+    let request = get(1, "a");
+    bench.client(&request);
+    bench.server(0, &request.acknowledge());
+    bench.got();
+    bench.server_got(0);
+    let response = con(Code::CONTENT, 700).token(&request.token).payload([1; 900]);
+    bench.server(0, &response);
+    let (got, _) = challenge(&mut bench);
+    assert_eq!((got.udp, &got.token), (response.udp, &request.token));
+    // Whoever acknowledges it acknowledges the server's.
+    bench.client(&got.acknowledge());
+    bench.assert_server_got(0, &response.acknowledge());
+}

@@ -361,3 +361,54 @@ fn a_server_that_does_not_let_itself_be_observed_keeps_no_session() {
     let took = bench.closes_within(seconds(5));
     assert!(took >= seconds(2) - millis(1));
 }
+
+#[test]
+fn a_rejected_response_ends_the_observation() {
+    for is_con in [true, false] {
+        let mut bench = Bench::new(&rules(""));
+        let request = get(1, "r/temp").token(b"obs").observe(0);
+        bench.client(&if is_con { request } else { request.non() });
+        bench.respond(0, 200, &EVENTS);
+        bench.pass(seconds(1));
+        bench.got();
+        bench.content(0, b"data: 1\n\n");
+        let first = bench.got_one();
+        bench.client(&first.reject());
+        assert!(bench.streams[0].is_reset(), "{first}");
+    }
+}
+
+#[test]
+fn a_response_that_is_never_acknowledged_ends_the_observation() {
+    let mut bench = Bench::new(&rules(""));
+    bench.client(&get(1, "r/temp").token(b"obs").observe(0));
+    bench.respond(0, 200, &EVENTS);
+    bench.pass(seconds(1));
+    bench.content(0, b"data: 1\n\n");
+    bench.pass(seconds(100));
+    assert!(bench.streams[0].is_reset());
+}
+
+#[test]
+fn a_client_is_looked_for_however_its_observation_began() {
+    for (is_con, late) in [(true, true), (false, false)] {
+        let mut bench = Bench::new(&rules(""));
+        let request = get(1, "r/temp").token(b"obs").observe(0);
+        bench.client(&if is_con { request } else { request.non() });
+        if late {
+            bench.pass(seconds(1));
+        }
+        bench.respond(0, 200, &EVENTS);
+        let mut confirmables = 0;
+        for _ in 0..20 {
+            bench.content(0, b"data: x\n\n");
+            for got in bench.got() {
+                if got.message_type() == CON {
+                    confirmables += 1;
+                    bench.client(&got.acknowledge());
+                }
+            }
+        }
+        assert!(confirmables >= 3, "{confirmables} of 20, con: {is_con}");
+    }
+}

@@ -243,22 +243,35 @@ fn a_servers_ping_is_answered_by_the_filter() {
 }
 
 #[test]
-fn a_servers_release_ends_its_flow_and_answers_what_waits() {
-    for code in [Code::RELEASE, Code::ABORT] {
-        let mut bench = connected("");
-        bench.client_all(&[get_tcp(1, "a"), get_tcp(2, "b")]);
-        let (a, b) = (bench.flow("/a"), bench.flow("/b"));
-        bench.server(a, &Msg::tcp(code));
-        let got = bench.got_one();
-        assert_eq!((got.code, &*got.token), (Code::BAD_GATEWAY, &[1][..]));
-        assert!(bench.streams[a].is_over());
-        let reply = get_tcp(2, "b").reply(Code::CONTENT);
-        bench.server(b, &reply);
-        assert_eq!(bench.got_octets(), [reply.octets()]);
-        // The next request opens another one.
-        bench.client(&get_tcp(3, "a"));
-        assert_eq!(bench.flows(), ["/a", "/b", "/a"]);
-    }
+fn a_servers_abort_ends_its_flow_and_answers_what_waits() {
+    let mut bench = connected("");
+    bench.client_all(&[get_tcp(1, "a"), get_tcp(2, "b")]);
+    let (a, b) = (bench.flow("/a"), bench.flow("/b"));
+    bench.server(a, &Msg::tcp(Code::ABORT));
+    let got = bench.got_one();
+    assert_eq!((got.code, &*got.token), (Code::BAD_GATEWAY, &[1][..]));
+    assert!(bench.streams[a].is_over());
+    let reply = get_tcp(2, "b").reply(Code::CONTENT);
+    bench.server(b, &reply);
+    assert_eq!(bench.got_octets(), [reply.octets()]);
+    // The next request opens another one.
+    bench.client(&get_tcp(3, "a"));
+    assert_eq!(bench.flows(), ["/a", "/b", "/a"]);
+}
+
+#[test]
+fn a_server_that_releases_answers_what_it_was_asked_and_is_asked_no_more() {
+    let mut bench = connected("");
+    bench.client_all(&[get_tcp(1, "a"), get_tcp(2, "a")]);
+    let reply = get_tcp(1, "a").reply(Code::CONTENT);
+    bench.content(0, &[Msg::tcp(Code::RELEASE).octets(), reply.octets()].concat());
+    assert_eq!(bench.got_octets(), [reply.octets()]);
+    bench.client(&get_tcp(3, "a"));
+    assert_eq!(bench.flows(), ["/a", "/a"]);
+    assert_eq!(bench.server_got(0).len(), 3, "a CSM and two requests");
+    bench.finish(0);
+    let got = bench.got_one();
+    assert_eq!((got.code, &*got.token), (Code::BAD_GATEWAY, &[2][..]));
 }
 
 #[test]
@@ -476,4 +489,23 @@ fn a_request_whose_body_has_no_room_slows_the_client() {
     assert!(bench.streams[stream].body == body(60_000) && bench.streams[stream].is_over());
     assert!(bench.bridge.accepts_native() && bench.socket.is_empty());
     assert_eq!(after_csm(bench.server_got(0)).len(), 3);
+}
+
+#[test]
+fn pings_of_a_server_that_does_not_read_are_not_all_kept() {
+    let worker = Worker::new(&rules(r#""transport": "tcp""#));
+    let narrow = bridge::server::ServerLimits { stream_window: 2000, ..LIMITS };
+    let mut bench = worker.session_with(ANNA, Duration::ZERO, &narrow, None);
+    bench.settle();
+    bench.holds = true;
+    bench.client_all(&[Msg::tcp(Code::CSM), get(0, "a").token(b"t").on_tcp()]);
+    for _ in 0..20 {
+        let pings = Msg::tcp(Code::PING).token(b"12345678").octets().repeat(1000);
+        bench.content(0, &pings);
+    }
+    bench.server.hold(bench.streams[0].id, false);
+    bench.settle();
+    let len = bench.streams[0].body.len();
+    // The first window of a stream is 65,535 octets (RFC 9113 §6.9.2); those are on their way.
+    assert!(len < 70_000, "{len} octets of Pongs were kept");
 }
