@@ -5,7 +5,8 @@
 FILTERS := mqtt coap
 
 # What runs as wasm in the tests too: crates that need no host.
-WASM_TESTED := codec-mqtt codec-coap codec-capsule bridge filter-config filter-mqtt websocket
+WASM_TESTED := codec-mqtt codec-coap codec-capsule bridge filter-config policy filter-mqtt websocket filter-coap coap-http \
+  coap-egress http-server tunnels
 
 # What is measured beside other crates.
 BENCHED_CODECS := mqtt coap
@@ -54,7 +55,7 @@ bench-mqtt: wasm ## direct, tcp_proxy, HAProxy, observe and bridge side by side,
 	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-mqtt && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-mqtt $(BENCH_ARGS)
 
-bench-coap: ## direct, udp_proxy, libcoap's proxy and aiocoap's side by side; also writes .build/bench/coap.json
+bench-coap: wasm certs ## direct, udp_proxy, the filter, libcoap's proxy and aiocoap's side by side; also writes .build/bench/coap.json
 	@scripts/deps bench-coap
 	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-coap && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-coap $(BENCH_ARGS)

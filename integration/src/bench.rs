@@ -2,6 +2,7 @@
 //! meanwhile hits all of them; then medians, spread and ratios go to the terminal and into a file.
 
 pub mod report;
+pub mod service;
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -203,6 +203,20 @@ fn message_layer_and_options_stay_between_client_and_server() {
     setup.expect_healthy().unwrap();
 }
 
+#[test]
+fn a_separate_response_that_was_lost_comes_again() {
+    let mut setup = Setup::new().unwrap();
+    let client = setup.client().unwrap();
+    client.send(&Draft::get("slow/300").id(2).token(b"again").datagram()).unwrap();
+    assert_eq!(client.receive().unwrap().0, Draft::empty(ACK, 2).datagram());
+    // Not acknowledged, for it might not have come. The server tries again after 2 s to 3 s (RFC 7252 §4.8).
+    let first = client.receive().unwrap();
+    assert_eq!(first, client.receive().unwrap());
+    client.send(&Draft::empty(ACK, first.message().unwrap().message_id).datagram()).unwrap();
+    assert!(client.is_quiet_for(Duration::from_secs(7)).unwrap());
+    setup.expect_no_sessions().unwrap();
+}
+
 /// An Envoy with two servers by hand: the default one, and the one for `/fw`.
 fn two_servers() -> (integration::envoy::Envoy, udp::Server, udp::Server, udp::Client) {
     let (default, firmware) = (udp::Server::start().unwrap(), udp::Server::start().unwrap());
@@ -258,6 +272,8 @@ fn two_servers_answer_one_client_and_each_hears_what_is_meant_for_it() {
     let read = Draft::get("3/0/1").id(900).token(b"read").datagram();
     firmware.send(from[1], &read).unwrap();
     assert_eq!(client.receive().unwrap().0, read);
+    client.send(&Draft::empty(ACK, 900).datagram()).unwrap();
+    arrives(&firmware, Draft::empty(ACK, 900).datagram());
     let value = response(NON, 901, b"read", "17");
     client.send(&value).unwrap();
     arrives(&firmware, value);
@@ -269,4 +285,30 @@ fn two_servers_answer_one_client_and_each_hears_what_is_meant_for_it() {
     );
     expect_healthy(&mut envoy).unwrap();
     expect_no_sessions(&mut envoy).unwrap();
+}
+
+#[test]
+fn messages_of_two_servers_with_the_same_message_id_are_told_apart() {
+    let (mut envoy, default, firmware, client) = two_servers();
+    let mut from = Vec::new();
+    for (path, server, id) in [("small", &default, 1), ("fw/image", &firmware, 2)] {
+        client.send(&Draft::get(path).id(id).token(path.as_bytes()).datagram()).unwrap();
+        let (_, address) = server.receive().unwrap();
+        server.send(address, &Draft::empty(ACK, id).datagram()).unwrap();
+        client.receive().unwrap();
+        from.push(address);
+    }
+    // To the client it is one endpoint that says both, and a message ID means one message only (RFC 7252 §4.4).
+    default.send(from[0], &response(CON, 500, b"small", "a")).unwrap();
+    let first = client.receive().unwrap();
+    firmware.send(from[1], &response(CON, 500, b"fw/image", "b")).unwrap();
+    let second = client.receive().unwrap();
+    let ids = [&first, &second].map(|datagram| datagram.message().unwrap().message_id);
+    assert_ne!(ids[0], ids[1], "the client takes the second for a duplicate of the first");
+    for id in ids {
+        client.send(&Draft::empty(ACK, id).datagram()).unwrap();
+    }
+    assert_eq!(default.receive().unwrap().0.0, Draft::empty(ACK, 500).datagram());
+    assert_eq!(firmware.receive().unwrap().0.0, Draft::empty(ACK, 500).datagram());
+    expect_healthy(&mut envoy).unwrap();
 }

@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use integration::coap::aiocoap::{self, Request};
 use integration::coap::draft::{ACK, CON, Draft, NON};
 use integration::coap::setup::{self, Setup, expect_no_sessions, port};
 use integration::coap::{tcp, udp};
-use integration::envoy::Config;
+use integration::envoy::{Config, Envoy};
 use integration::setup::expect_healthy;
 use services::web::Web;
 
@@ -279,6 +279,58 @@ fn a_proof_is_remembered_after_the_session() {
     let answers = aiocoap::responses(&[Request::new("GET", &uri)]).unwrap();
     assert!(answers[0].is_pattern(), "{answers:?}");
     expect_healthy(&mut setup.envoy).unwrap();
+}
+
+/// An Envoy that answers at most three times the octets, in front of a server by hand.
+fn guarded() -> (Envoy, udp::Server) {
+    let server = udp::Server::start().unwrap();
+    let config =
+        setup::config().unwrap().replace("amplification_factor: 0", "amplification_factor: 3");
+    let config = setup::udp_settings(config.unwrap(), "ack_timeout: 0.1s").unwrap();
+    let config = setup::udp_settings(config, "max_retransmit: 8").unwrap();
+    let port = server.address().unwrap().port();
+    let config = config.port(port::SERVER, port).port(port::FIRMWARE, port);
+    (config.start().unwrap(), server)
+}
+
+#[test]
+fn a_server_that_tries_again_does_not_get_around_the_guard() {
+    let (mut envoy, server) = guarded();
+    let victim = udp::Client::connect(envoy.address(port::COAP).unwrap()).unwrap();
+    let request = Draft::get("x").id(1).token(b"victim").datagram();
+    victim.send(&request).unwrap();
+    let (_, from) = server.receive().unwrap();
+    server.send(from, &Draft::empty(ACK, 1).datagram()).unwrap();
+    let large = Draft::new(2, 5).id(500).token(b"victim").payload(&[7; 1000]).datagram();
+    // Nobody acknowledges it.
+    for _ in 0..4 {
+        server.send(from, &large).unwrap();
+    }
+    let mut octets = 0;
+    while let Some(datagram) = victim.receive_within(QUIET).unwrap() {
+        octets += datagram.0.len();
+        assert!(datagram.0.len() < 1000, "the whole response came");
+    }
+    assert!(octets <= 3 * request.len() * 5, "{octets}");
+    expect_healthy(&mut envoy).unwrap();
+}
+
+#[test]
+fn what_is_sent_again_counts_for_the_guard() {
+    let (mut envoy, _server) = guarded();
+    let web = Web::default();
+    let _running = services::start(web, envoy.port(port::WEB).unwrap()).unwrap();
+    let victim = udp::Client::connect(envoy.address(port::COAP).unwrap()).unwrap();
+    // A separate response: an acknowledgement, the response, and four times the response again.
+    let request = Draft::get("telemetry/slow/600").id(1).token(b"victim").datagram();
+    victim.send(&request).unwrap();
+    let end = Instant::now() + Duration::from_secs(8);
+    let mut octets = 0;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        octets += victim.receive_within(left).unwrap().map_or(0, |datagram| datagram.0.len());
+    }
+    assert!(octets <= 3 * request.len(), "{octets} octets for {}", request.len());
+    expect_healthy(&mut envoy).unwrap();
 }
 
 #[test]

@@ -103,10 +103,21 @@ fn what_is_no_message_ends_the_connection_with_an_abort() {
     client.send(&get("small")).unwrap();
     assert_eq!(client.receive().unwrap().text().unwrap(), "small");
     assert_eq!(setup.server.requests().unwrap().len(), 10);
+    drop(client);
     setup.expect_healthy().unwrap();
     setup.expect_no_sessions().unwrap();
 }
 
+#[test]
+fn a_connection_that_does_not_begin_with_csm_is_aborted() {
+    let mut setup = Setup::new().unwrap();
+    let mut client = Client::open(setup.address().unwrap()).unwrap();
+    // "MUST treat a missing or invalid CSM as a connection error" (§3.3).
+    client.send(&Draft::get("small").token(b"t").stream()).unwrap();
+    expect_abort(&mut client, "a request first");
+    assert!(setup.server.requests().unwrap().is_empty());
+    setup.expect_healthy().unwrap();
+}
 #[test]
 fn requests_that_come_together_are_all_answered() {
     let mut setup = Setup::new().unwrap();

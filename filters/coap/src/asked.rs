@@ -1,5 +1,6 @@
 //! Requests that Envoy is asked about, and requests that are HTTP requests.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bridge::{
@@ -10,7 +11,7 @@ use coap_http::response::{Head, Payload};
 use codec_coap::{Block, Code, MessageType, OptionNumber};
 
 use crate::answers::Origin;
-use crate::blocks::{Key, Received, part};
+use crate::blocks::{Budget, Key, Received, Share, part};
 use crate::config::Transport;
 use crate::exchanges::Seen;
 use crate::rules::Carry;
@@ -22,6 +23,8 @@ use crate::wire::{self, Incoming, Next, Token};
 const MAX_DIAGNOSTIC: usize = 256;
 /// Space for the header, the token and the options of a response besides its payload.
 const OVERHEAD: usize = 256;
+/// The longest event, in octets; longer ones are left out.
+const MAX_EVENT: usize = 65_536;
 /// So many notifications in a row may be non-confirmable: the next one finds out whether the client is still
 /// there (RFC 7641 §4.5).
 const NON_CONFIRMABLE_RUN: u32 = 5;
@@ -42,6 +45,8 @@ pub(crate) struct Asked {
     pub(crate) since: Duration,
     head: Option<(StatusCode, HeaderMap)>,
     body: Vec<u8>,
+    /// What the bodies take of what all sessions may keep.
+    share: Share,
     /// Content of the request that there was no room for.
     unsent: Option<Bytes>,
 }
@@ -86,8 +91,9 @@ struct Observation {
 }
 
 impl Asked {
-    fn new(kind: Kind, origin: Origin, since: Duration) -> Self {
-        Self { kind, origin, since, head: None, body: Vec::new(), unsent: None }
+    fn new(kind: Kind, origin: Origin, since: Duration, budget: &Rc<Budget>) -> Self {
+        let share = Share::new(budget);
+        Self { kind, origin, since, head: None, body: Vec::new(), share, unsent: None }
     }
 
     /// The request, if it waits for an acknowledgement that need not wait for the response.
@@ -164,7 +170,7 @@ impl Session {
                 // A message may be a small part of many octets that came at once.
                 let octets = Bytes::copy_from_slice(&octets);
                 let kind = Kind::Check { octets, key: key.map(|key| (key, cache)) };
-                self.asked.insert(stream, Asked::new(kind, origin, now));
+                self.asked.insert(stream, Asked::new(kind, origin, now, &self.common.budget));
             }
             Err(error) => {
                 let text = error.to_string();
@@ -286,11 +292,16 @@ impl Session {
         if has_body {
             request.headers_mut().insert("content-length", HeaderValue::from(body.len()));
         }
+        let mut share = Share::new(&self.common.budget);
+        if !share.grow(body.len()) {
+            return self.block_answer(link, &origin, block1, &Received::NoRoom);
+        }
         match link.open(request, !has_body) {
             Ok(stream) => {
                 let kind = Kind::Request { key, block2, block1, observes };
                 let waits = origin.waits();
-                let mut asked = Asked::new(kind, origin, now);
+                let mut asked = Asked::new(kind, origin, now, &self.common.budget);
+                asked.share = share;
                 asked.unsent = has_body.then(|| Bytes::from(body));
                 self.asked.insert(stream, asked);
                 self.flush_requests(link);
@@ -404,6 +415,7 @@ impl Session {
                 if unsent.is_empty() {
                     link.finish(*stream);
                     asked.unsent = None;
+                    asked.share.grow(asked.body.len());
                 } else {
                     done = false;
                 }
@@ -435,7 +447,7 @@ impl Session {
             let observation = Observation {
                 token: asked.origin.token,
                 key,
-                events: Events::new(self.common.settings.max_body_size),
+                events: Events::new(self.common.settings.max_body_size.min(MAX_EVENT)),
                 format,
                 sequence: 1,
                 run: 0,
@@ -514,14 +526,19 @@ impl Session {
             }
             return;
         }
-        if asked.body.len() + body.len() <= most {
+        let len = asked.body.len() + body.len();
+        let (code, outcome, text) = if len > most {
+            (Code::BAD_GATEWAY, "too_large", "response is too large")
+        } else if asked.share.grow(len + asked.unsent.as_ref().map_or(0, Bytes::len)) {
             asked.body.extend_from_slice(body);
             return;
-        }
+        } else {
+            (Code::SERVICE_UNAVAILABLE, "no_room", "no room for bodies")
+        };
         let Some(asked) = self.asked.remove(&stream) else { return };
         link.reset(stream);
-        self.common.stats.transfer(Direction::ToClient, "too_large");
-        self.explain(link, &asked.origin, Code::BAD_GATEWAY, "response is too large");
+        self.common.stats.transfer(Direction::ToClient, outcome);
+        self.explain(link, &asked.origin, code, text);
     }
 
     pub(crate) fn asked_ended(&mut self, link: &mut Link, stream: StreamId, how: Ended) {

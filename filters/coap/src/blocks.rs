@@ -25,18 +25,18 @@ impl Budget {
 
 /// Octets taken from a budget, and given back in the end.
 #[derive(Debug)]
-struct Share {
+pub(crate) struct Share {
     budget: Rc<Budget>,
     octets: usize,
 }
 
 impl Share {
-    fn new(budget: &Rc<Budget>) -> Self {
+    pub(crate) fn new(budget: &Rc<Budget>) -> Self {
         Self { budget: Rc::clone(budget), octets: 0 }
     }
 
     /// Takes as many as are needed to have `octets`. Whether there were enough.
-    fn grow(&mut self, octets: usize) -> bool {
+    pub(crate) fn grow(&mut self, octets: usize) -> bool {
         let used = self.budget.used.get() - self.octets + octets;
         let fits = used <= self.budget.most;
         if fits {

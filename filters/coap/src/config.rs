@@ -145,7 +145,8 @@ pub struct Config {
     /// Which messages share a flow: `path` (default; Uri-Host, Uri-Port and the first segment of
     /// Uri-Path), `session`, or `lwm2m_endpoint`.
     pub flow_key: FlowKey,
-    /// The most flows of a session. One more ends the one that was used least recently. Default 8.
+    /// The most flows of a session. One more ends the one that was used least recently, and first of all those
+    /// in which no request waits for a response. Default 8.
     pub max_flows: Whole,
     /// The largest message, in octets. A larger request is answered with 4.13 and this as Size1. Over TCP it is
     /// told as Max-Message-Size, and a larger message ends the connection. Default 1472 over UDP and DTLS, what
@@ -182,7 +183,8 @@ pub struct Config {
     /// The most block-wise transfers of a session, each way, that are kept at once; the oldest is
     /// forgotten for a new one. Default 4.
     pub max_transfers: Whole,
-    /// How many octets of bodies each worker keeps for block-wise transfers. Default 67108864.
+    /// How many octets of bodies each worker holds, of block-wise transfers and of requests and responses
+    /// under way; what needs more gets 5.03. Default 67108864.
     pub max_transfer_memory: Whole,
     /// How long a body is kept after its last block, and a session lives on for the next block of a transfer
     /// in a flow. Default `30s`.
@@ -196,10 +198,11 @@ pub struct Config {
     pub rate_limits: Vec<RateLimitConfig>,
     /// How many addresses' buckets each worker keeps. Default 10000.
     pub max_rate_limit_keys: Whole,
-    /// A response may have so many times the octets of its request, as long as the client has not proved
-    /// that it is at the address it sends from; else it gets 4.01 with an Echo option instead, and proves it by
-    /// repeating the request with that (RFC 9175 §2.4). 0: no such limit. Default 3. `transport: udp` only: DTLS
-    /// and TCP have proved it before.
+    /// A response may have so many times the octets of its request, and all that a client gets so many times
+    /// the octets of all it sent, as long as it has not proved that it is at the address it sends from.
+    /// Instead of more, a GET or FETCH gets 4.01 with an Echo option, and the client proves its address by
+    /// repeating the request with that (RFC 9175 §2.4); any other response is cut to what fits. 0: no such
+    /// limit. Default 3. `transport: udp` only: DTLS and TCP have proved it before.
     pub amplification_factor: Whole,
     /// How many clients whose session has ended each worker remembers, with the answers that a
     /// retransmission gets again, the proof of their address and their LwM2M endpoint name. Default

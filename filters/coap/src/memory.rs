@@ -23,6 +23,7 @@ pub(crate) struct Known {
 #[derive(Debug)]
 struct Kept {
     known: Known,
+    proven_until: Duration,
     size: usize,
     number: u64,
 }
@@ -55,7 +56,12 @@ impl Memory {
         let kept = self.by_address.remove(&client)?;
         self.octets -= kept.size;
         self.expire(now);
-        Some(kept.known)
+        let Known { exchanges, proven, endpoint } = kept.known;
+        Some(Known {
+            exchanges,
+            proven: proven && now < kept.proven_until,
+            endpoint: endpoint.filter(|(_, until)| *until > now),
+        })
     }
 
     /// Keeps what is known of a client whose session has ended.
@@ -84,7 +90,8 @@ impl Memory {
         self.octets += size;
         self.in_order.push_back((client, self.number, until));
         let known = Known { exchanges: exchanges_kept, proven, endpoint };
-        let kept = Kept { known, size, number: self.number };
+        let proven_until = now + PROVEN;
+        let kept = Kept { known, proven_until, size, number: self.number };
         if let Some(before) = self.by_address.insert(client, kept) {
             self.octets -= before.size;
         }
@@ -146,6 +153,19 @@ mod tests {
         assert!(known.exchanges.get(1, at(1)).is_some());
         assert!(memory.take(client(1), at(1)).is_none());
         assert_eq!(memory.octets, 0);
+    }
+
+    #[test]
+    fn each_thing_is_known_for_its_own_time() {
+        let mut memory = Memory::new(10, 1000);
+        let endpoint = Some(("name".to_owned(), at(2000)));
+        let known = || Known { proven: true, endpoint: endpoint.clone(), ..Known::default() };
+        memory.keep(client(1), known(), at(0));
+        let taken = memory.take(client(1), at(601)).expect("known");
+        assert!(!taken.proven && taken.endpoint.is_some());
+        memory.keep(client(1), known(), at(1900));
+        let taken = memory.take(client(1), at(2000)).expect("known");
+        assert!(taken.proven && taken.endpoint.is_none());
     }
 
     #[test]

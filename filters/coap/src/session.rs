@@ -36,6 +36,9 @@ const MAX_VALUE: usize = 512;
 /// How long a registration without a lifetime holds (LwM2M 1.2 §6.2.1), and the longest one that counts.
 const REGISTRATION_LIFETIME: Duration = Duration::from_secs(86_400);
 
+/// The LwM2M endpoint name.
+const ENDPOINT: HeaderName = HeaderName::from_static("x-lwm2m-endpoint");
+
 /// Who a client is.
 #[derive(Debug, Clone, Default)]
 pub struct Client {
@@ -550,8 +553,17 @@ impl Session {
         }
     }
 
-    /// Looks for an LwM2M registration.
+    /// Looks for an LwM2M registration, and for its end.
     fn register(&mut self, message: &Incoming<'_>, now: Duration) {
+        if self.endpoint.as_ref().is_some_and(|(_, until)| *until <= now) {
+            self.forget_endpoint();
+        }
+        if let Some((_, until)) = &mut self.endpoint
+            && deregisters(message)
+        {
+            // This request still is the endpoint's.
+            *until = now;
+        }
         if message.code != Code::POST {
             return;
         }
@@ -563,17 +575,18 @@ impl Session {
         }
     }
 
+    fn forget_endpoint(&mut self) {
+        self.headers.remove(ENDPOINT);
+        self.endpoint = None;
+    }
+
     fn set_endpoint(&mut self, name: String, until: Duration) {
-        const ENDPOINT: HeaderName = HeaderName::from_static("x-lwm2m-endpoint");
         match HeaderValue::try_from(encode(&name)) {
             Ok(value) if value.len() <= MAX_VALUE => {
                 self.headers.insert(ENDPOINT, value);
                 self.endpoint = Some((name, until));
             }
-            _ => {
-                self.headers.remove(ENDPOINT);
-                self.endpoint = None;
-            }
+            _ => self.forget_endpoint(),
         }
     }
 
@@ -659,6 +672,14 @@ fn is_for_proxy(options: &Options<'_>) -> bool {
     options
         .iter()
         .any(|option| matches!(option.number, OptionNumber::PROXY_URI | OptionNumber::PROXY_SCHEME))
+}
+
+/// Whether a request ends an LwM2M registration: DELETE of what is below `/rd` (LwM2M 1.2 §6.2.3).
+fn deregisters(message: &Incoming<'_>) -> bool {
+    let mut path = message.options.uri_path();
+    message.code == Code::DELETE
+        && path.next().is_some_and(|segment| segment == "rd")
+        && path.next().is_some()
 }
 
 /// The endpoint name of an LwM2M registration: a POST to `/rd` with `ep` (LwM2M 1.2 §6.2.1).

@@ -173,14 +173,10 @@ impl Exchange {
         let mut options = self.options.clone();
         let mut payload: &[u8] = &self.body;
         if let Some(download) = &self.download {
-            options.remove(OptionNumber::CONTENT_FORMAT);
+            // All other options stay: by them the server knows what it is a block of (RFC 7959 §2.4).
             options.push(OptionNumber::BLOCK2, download.next_block());
-            if self.code == Code::FETCH && self.upload.is_none() {
-                // A FETCH is about what its payload says (RFC 8132 §2).
-                if let Some(format) = Options::from(&*self.options.as_list()).content_format() {
-                    options.push(OptionNumber::CONTENT_FORMAT, format);
-                }
-            } else {
+            // A FETCH is about what its payload says (RFC 8132 §2).
+            if self.code != Code::FETCH || self.upload.is_some() {
                 payload = &[];
             }
         } else if let Some(upload) = &self.upload {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use integration::coap::draft::Draft;
+use integration::coap::setup::{self, port};
 use integration::coap::{aiocoap, libcoap};
 use integration::envoy::{Config, Envoy};
 use integration::process::Process;
@@ -13,6 +14,12 @@ use integration::process::Process;
 pub(crate) enum Side {
     Direct,
     UdpProxy,
+    /// The filter: messages as they are, in flows.
+    Flow,
+    /// Envoy is asked about each before it goes its way in a flow; it answers by itself.
+    Check,
+    /// Each is a request to an HTTP service.
+    Request,
     /// libcoap's example server as a forward proxy.
     LibCoap,
     /// aiocoap's proxy, as a reverse one.
@@ -20,12 +27,23 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    pub(crate) const ALL: [Self; 4] = [Self::Direct, Self::UdpProxy, Self::LibCoap, Self::AioCoap];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::UdpProxy,
+        Self::Flow,
+        Self::Check,
+        Self::Request,
+        Self::LibCoap,
+        Self::AioCoap,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::UdpProxy => "udp_proxy",
+            Self::Flow => "flow",
+            Self::Check => "check",
+            Self::Request => "request",
             Self::LibCoap => "libcoap",
             Self::AioCoap => "aiocoap",
         }
@@ -37,7 +55,16 @@ impl Side {
     }
 }
 
-/// A side in front of one server.
+/// What the sides have behind them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backends {
+    /// The CoAP server.
+    pub(crate) server: SocketAddr,
+    /// The HTTP service.
+    pub(crate) service: SocketAddr,
+}
+
+/// A side in front of them.
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) side: Side,
@@ -55,18 +82,24 @@ enum Proxy {
 }
 
 impl Gate {
-    pub(crate) fn start_all(sides: &[Side], server: SocketAddr) -> Result<Vec<Self>> {
-        sides.iter().map(|&side| Self::start(side, server)).collect()
+    /// All of them; sessions of the Envoys end after this time without a message.
+    pub(crate) fn start_all(sides: &[Side], backends: Backends, idle: &str) -> Result<Vec<Self>> {
+        sides.iter().map(|&side| Self::start(side, backends, idle)).collect()
     }
 
-    fn start(side: Side, server: SocketAddr) -> Result<Self> {
+    fn start(side: Side, Backends { server, service }: Backends, idle: &str) -> Result<Self> {
         let (address, proxy) = match side {
             Side::Direct => (server, Proxy::None),
             Side::UdpProxy => {
-                let config = Config::from_text(UDP_PROXY).port(25683, server.port());
+                let config = Config::from_text(UDP_PROXY.replace("IDLE", idle));
                 // The other proxies have one thread as well.
-                let envoy = config.concurrency(1).start()?;
+                let envoy = config.port(25683, server.port()).concurrency(1).start()?;
                 (envoy.address(5683)?, Proxy::Envoy(envoy))
+            }
+            Side::Flow | Side::Check | Side::Request => {
+                let config = filter(side, idle)?.port(port::SERVER, server.port());
+                let envoy = config.port(port::WEB, service.port()).concurrency(1).start()?;
+                (envoy.address(port::COAP)?, Proxy::Envoy(envoy))
             }
             Side::LibCoap => {
                 let proxy = libcoap::Server::start_proxy()?;
@@ -102,6 +135,19 @@ impl Gate {
     }
 }
 
+/// The example configuration, with all requests carried one way, and without an access log, which the other sides have not
+/// either.
+fn filter(side: Side, idle: &str) -> Result<Config> {
+    const LOGGER: &str = "          - name: envoy.access_loggers.stdout\n";
+    const NEVER: &str = "            filter: {status_code_filter: {comparison: {op: GE, value: {default_value: 1000, runtime_key: none}}}}\n";
+    let config = setup::rule(setup::config()?, &format!("{{carry: {}}}", side.name()))?;
+    let to_service = "{match: {prefix: /, headers: [{name: x-carry, string_match: {exact: request}}]}, route: {cluster: telemetry}}";
+    let config = setup::route(config, to_service)?;
+    config
+        .replace("idle_timeout: 2s", &format!("idle_timeout: {idle}"))?
+        .replace(LOGGER, &format!("{LOGGER}{NEVER}"))
+}
+
 // A session of Envoy's has a socket towards the server, and its port, until it has been idle for long enough; thousands of
 // one-shot clients per second would use them up within a second or two.
 const UDP_PROXY: &str = r#"
@@ -115,7 +161,7 @@ static_resources:
       typed_config:
         "@type": type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig
         stat_prefix: coap
-        idle_timeout: 0.2s
+        idle_timeout: IDLE
         matcher:
           on_no_match:
             action:

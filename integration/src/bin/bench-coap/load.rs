@@ -75,6 +75,36 @@ pub(crate) fn run(gate: &Gate, load: &Load, time: Duration) -> Result<Measured> 
     })
 }
 
+/// What a session without a message takes, in KiB of the proxy's resident memory: the difference that so many make which
+/// had a request each. None, if there is no proxy.
+pub(crate) fn session_memory(gate: &Gate, sessions: usize) -> Result<Option<f64>> {
+    let Some(process) = gate.process() else { return Ok(None) };
+    let load = Load { clients: 1, window: 1, one_shot: false, confirmable: true };
+    let mut tally = Tally::new(Instant::now(), Instant::now() + Duration::from_secs(60));
+    tally.closed = true;
+    let mut open = |count: usize, clients: &mut Vec<Client>| -> Result<()> {
+        // A few at a time, so that none is lost.
+        for _ in 0..count.div_ceil(50) {
+            let mut some: Vec<Client> =
+                (0..50.min(count)).map(|_| Client::new(gate, &load)).collect::<Result<_>>()?;
+            while some.iter().any(Client::is_waiting) {
+                wait(&mut some, &mut tally, Duration::from_millis(50))?;
+            }
+            clients.append(&mut some);
+        }
+        Ok(())
+    };
+    let mut clients = Vec::new();
+    open(200, &mut clients)?;
+    let before = process.resident_bytes()?;
+    open(sessions, &mut clients)?;
+    let grown = process.resident_bytes()?.saturating_sub(before);
+    ensure!(tally.unanswered == 0, "{} lost requests", gate.side.name());
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let grown = grown as f64;
+    Ok(Some(grown / 1024.0 / float(sessions)))
+}
+
 /// Waits until a socket has something, and lets its client go on.
 fn wait(clients: &mut [Client], tally: &mut Tally, most: Duration) -> Result<()> {
     let mut sockets: Vec<PollFd<'_>> =
@@ -203,7 +233,8 @@ impl Client {
         if message.code == Code::EMPTY && message.message_type == MessageType::Acknowledgement {
             return Ok(None);
         }
-        let is_echo = matches!(message.code, Code::CONTENT) && message.payload == PAYLOAD;
+        // 2.05 of the server, 2.04 of the HTTP service.
+        let is_echo = message.code.class() == 2 && message.payload == PAYLOAD;
         ensure!(is_echo, "unexpected answer: {message:?}");
         let &[place, ref number @ ..] = message.token else { return Ok(None) };
         match self.under_way.get_mut(usize::from(place)) {

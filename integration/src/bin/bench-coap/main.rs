@@ -6,16 +6,24 @@ mod load;
 
 use anyhow::Result;
 use integration::bench::report::{Better, Report, installed};
+use integration::bench::service::{self, Answer};
 use integration::bench::{self, check_stop, progress, sample_time, stop_on_interrupt};
 use integration::coap::echo;
 use integration::raise_descriptor_limit;
 
-use gate::{Gate, Side};
+use gate::{Backends, Gate, Side};
 use load::Load;
 
 const USAGE: &str =
-    "usage: bench-coap [--rounds N] [--quick] [--sides direct,udp_proxy,libcoap,aiocoap]
-                  [--only latency,pipelined,non,one-shot]";
+    "usage: bench-coap [--rounds N] [--quick] [--sides direct,udp_proxy,flow,check,request,libcoap,aiocoap]
+                  [--only latency,pipelined,non,one-shot,memory]";
+
+/// Sessions held open for the memory of one.
+const SESSIONS: usize = 10_000;
+
+/// How long a session of an Envoy goes on without a message: hardly, where each request is another session; and long.
+const SHORT: &str = "0.2s";
+const LONG: &str = "300s";
 
 /// Name on the command line, name of the rows, and what it is.
 const LOADS: [(&str, &str, Load); 4] = [
@@ -41,6 +49,9 @@ const LOADS: [(&str, &str, Load); 4] = [
     ),
 ];
 
+/// The name of a row.
+const MEMORY: &str = "memory of an idle session, 10,000 of them";
+
 fn main() -> Result<()> {
     let options = bench::Options::parse(USAGE)?;
     let mut sides: Vec<Side> =
@@ -53,13 +64,15 @@ fn main() -> Result<()> {
     let mut report = Report::new(sides.iter().map(|side| side.name()), Side::UdpProxy.name());
 
     let server = echo::Server::start()?;
-    let mut gates = Gate::start_all(&sides, server.address())?;
+    let service = service::start(Answer::Same)?;
+    let backends = Backends { server: server.address(), service };
+    let mut gates = Gate::start_all(&sides, backends, SHORT)?;
     for (_, name, load) in LOADS.iter().filter(|(what, ..)| options.wants(what)) {
         for round in 0..options.rounds {
             progress(name, round, options.rounds);
             // A proxy may remember each client for minutes, and take longer the more it remembers.
             if load.one_shot {
-                gates = Gate::start_all(&sides, server.address())?;
+                gates = Gate::start_all(&sides, backends, SHORT)?;
             }
             for gate in &gates {
                 check_stop()?;
@@ -78,7 +91,27 @@ fn main() -> Result<()> {
         }
     }
 
+    drop(gates);
+    // libcoap's and aiocoap's proxies have no sessions of this kind.
+    let with_sessions = [Side::UdpProxy, Side::Flow];
+    for round in 0..if options.wants("memory") { options.rounds.min(3) } else { 0 } {
+        progress("memory", round, options.rounds.min(3));
+        for side in with_sessions.into_iter().filter(|side| sides.contains(side)) {
+            check_stop()?;
+            let gates = Gate::start_all(&[side], backends, LONG)?;
+            for gate in &gates {
+                if let Some(kib) = load::session_memory(gate, SESSIONS)? {
+                    report.add(MEMORY, "KiB", Better::Low, side.name(), kib);
+                }
+            }
+        }
+    }
+
+    let alone = service::alone(service, 16, sample_time(options.quick))?;
     let mut conditions = vec![
+        format!("the HTTP service behind `request` alone, with 16 clients: {alone:.0} requests/s"),
+        "`flow`, `check` and `request`: envoy-configs/coap.yaml without its access log; the check is answered by the route"
+            .to_owned(),
         "everything on 127.0.0.1; Envoy with one worker; POST with 32 bytes, answered with the same".to_owned(),
         "server: this project's own, one thread that keeps nothing; `direct` is it and the load alone".to_owned(),
         "of confirmable requests, libcoap has one at a time under way for each client, aiocoap one for all (RFC 7252 §4.7)"

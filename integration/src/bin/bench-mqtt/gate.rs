@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
+use integration::bench::service::{self, Answer};
 use integration::broker::HaProxy;
 use integration::envoy::{Config, Envoy};
 use integration::process::Process;
-
-use crate::service;
 
 /// One side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,7 +107,8 @@ impl Gate {
                 format!("{}{HCM}", WASM.replace("MODE", "bridge").replace("RULES", side.rules()))
             }
         };
-        let service = if side == Side::Request { service::start()?.port() } else { 0 };
+        let service =
+            if side == Side::Request { service::start(Answer::NoContent)?.port() } else { 0 };
         let envoy = Config::from_text(format!("{LISTENER}{filters}{CLUSTER}"))
             .port(21883, broker.port())
             .port(28080, service)

@@ -3,7 +3,6 @@
 
 mod gate;
 mod load;
-mod service;
 
 use anyhow::{Result, bail};
 use integration::bench::report::{Better, Report, installed};
