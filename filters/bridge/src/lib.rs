@@ -16,8 +16,8 @@
 //!
 //! # Order of calls
 //!
-//! 1. One of [`Bridge::handle_native`], [`Bridge::handle_http`], [`Bridge::handle_timeout`] or
-//!    [`Bridge::resume`].
+//! 1. One of [`Bridge::handle_native`], [`Bridge::handle_native_end`], [`Bridge::handle_http`] or
+//!    [`Bridge::handle_timeout`]; [`Bridge::request_turn`] where the surroundings need it.
 //! 2. [`Bridge::take_http`], and deliver what it returned to the next filter; where the
 //!    surroundings can write to the native peer now, [`Bridge::take_native`], and deliver that.
 //! 3. [`Bridge::next_step`], which says what else the bridge waits for.
