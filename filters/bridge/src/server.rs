@@ -217,7 +217,8 @@ impl Server {
 
     /// Moves everything that can move and reports what happened.
     pub fn poll(&mut self, events: &mut VecDeque<Received>) {
-        loop {
+        // What is left unread after the connection was lost stays so.
+        while !matches!(self.state, State::Lost) {
             let before = self.pipe.output_len();
             let (accepted, lost) = self.accept(events);
             if lost {
