@@ -194,13 +194,18 @@ impl Server {
         }
     }
 
-    /// Gives a stream up in both directions.
+    /// Gives a stream up in both directions; it is not reported any more. Where our side was ended,
+    /// what was sent still arrives, and a peer that has not ended its side is told to stop without that
+    /// being an error (RFC 9113 §8.1).
     pub fn reset(&mut self, id: RequestId) {
-        if let Some(mut stream) = self.streams.remove(&id.0) {
-            match &mut stream.sending {
-                Some(sending) => sending.send_reset(Reason::NO_ERROR),
-                None => stream.respond.send_reset(Reason::NO_ERROR),
-            }
+        let Some(mut stream) = self.streams.remove(&id.0) else { return };
+        if stream.finished {
+            // Without its handles, a stream is reset after what waits to be written.
+            return;
+        }
+        match &mut stream.sending {
+            Some(sending) => sending.send_reset(Reason::NO_ERROR),
+            None => stream.respond.send_reset(Reason::NO_ERROR),
         }
     }
 
