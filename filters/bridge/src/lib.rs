@@ -45,5 +45,4 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, St
 pub use http2::{Ended, Limits, OpenError, StreamId};
 pub use input::Input;
 pub use observe::{Direction, Observer};
-pub use pipe::Pipe;
 pub use shelf::{OwnShelf, Shelf};
