@@ -24,6 +24,10 @@ def options(message):
     return [[int(option.number), option.encode().hex()] for option in message.opt.option_list()]
 
 
+def text(content):
+    return Message(code=Code.CONTENT, payload=content.encode(), content_format=0)
+
+
 class Any(resource.Resource):
     """Takes every method, and what is below its path."""
 
@@ -40,7 +44,7 @@ class Below(Any, resource.PathCapable):
 
 class Small(Any):
     async def answer(self, request, path):
-        return Message(code=Code.CONTENT, payload=b"small", content_format=0)
+        return text("small")
 
 
 class Large(Below):
@@ -95,13 +99,13 @@ class Ticks(resource.ObservableResource, resource.PathCapable):
         async def tick():
             for number in range(1, count + 1):
                 await asyncio.sleep(period / 1000)
-                observation.trigger(Message(code=Code.CONTENT, payload=str(number).encode()))
+                observation.trigger(text(str(number)))
 
         task = asyncio.create_task(tick())
         observation.accept(task.cancel)
 
     async def render_get(self, request):
-        return Message(code=Code.CONTENT, payload=b"0")
+        return text("0")
 
 
 class Options(Any):

@@ -6,6 +6,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context;
 use codec_coap::{Code, OptionNumber, OptionValue};
 use integration::coap::draft::Draft;
 use integration::coap::libcoap::{self, Tls};
@@ -23,7 +24,7 @@ fn csm() -> Draft {
 /// The connection ends, and the last that was said is Abort (RFC 8323 §5.6); that message.
 fn expect_abort(client: &mut Client, what: &str) -> Frame {
     loop {
-        let frame = client.receive().unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        let frame = client.receive().with_context(|| what.to_owned()).unwrap();
         if frame.message().unwrap().code == Code::ABORT {
             assert_eq!(client.read_to_close(SOON).unwrap(), b"", "{what}");
             return frame;

@@ -16,8 +16,8 @@
 //!
 //! # Order of calls
 //!
-//! 1. One of [`Bridge::handle_native`], [`Bridge::handle_http`], [`Bridge::handle_timeout`] or
-//!    [`Bridge::resume`].
+//! 1. One of [`Bridge::handle_native`], [`Bridge::handle_native_end`], [`Bridge::handle_http`] or
+//!    [`Bridge::handle_timeout`]; [`Bridge::request_turn`] where the surroundings need it.
 //! 2. [`Bridge::take_http`], and deliver what it returned to the next filter; where the
 //!    surroundings can write to the native peer now, [`Bridge::take_native`], and deliver that.
 //! 3. [`Bridge::next_step`], which says what else the bridge waits for.
@@ -46,5 +46,4 @@ pub use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, St
 pub use http2::{Ended, Limits, OpenError, StreamId};
 pub use input::Input;
 pub use observe::{Direction, Observer};
-pub use pipe::Pipe;
 pub use shelf::{OwnShelf, Shelf};

@@ -22,38 +22,34 @@ struct Octets {
 /// It wakes nobody: whoever offers octets polls the connection afterwards. It takes every octet that is
 /// written; flow control bounds how many those are.
 #[derive(Debug, Clone, Default)]
-pub struct Pipe(Rc<RefCell<Octets>>);
+pub(crate) struct Pipe(Rc<RefCell<Octets>>);
 
 impl Pipe {
     /// Makes octets from the peer readable. The previous ones must have been read.
-    pub fn offer(&self, octets: Bytes) {
+    pub(crate) fn offer(&self, octets: Bytes) {
         let mut inner = self.0.borrow_mut();
         debug_assert!(inner.incoming.is_empty());
         inner.incoming = octets;
     }
 
     /// Whether everything offered has been read.
-    #[must_use]
-    pub fn is_read(&self) -> bool {
+    pub(crate) fn is_read(&self) -> bool {
         self.0.borrow().incoming.is_empty()
     }
 
     /// Whether there are octets for the peer.
-    #[must_use]
-    pub fn has_output(&self) -> bool {
+    pub(crate) fn has_output(&self) -> bool {
         !self.0.borrow().outgoing.is_empty()
     }
 
     /// How many octets there are for the peer.
-    #[must_use]
-    pub fn output_len(&self) -> usize {
+    pub(crate) fn output_len(&self) -> usize {
         self.0.borrow().outgoing.len()
     }
 
     /// Takes what was written for the peer. The memory goes along: a bridge that has nothing to say
     /// holds none.
-    #[must_use]
-    pub fn take(&self) -> Vec<u8> {
+    pub(crate) fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.borrow_mut().outgoing)
     }
 }

@@ -42,7 +42,7 @@ pub enum Received {
     /// A part of a request's content.
     Body(RequestId, Bytes),
     /// The peer ended its side of a stream. After [`Ended::Reset`] nothing can be sent either, and it is
-    /// the last report; it may come after [`Ended::Complete`].
+    /// the last report; it may come after [`Ended::Complete`], until our side has ended as well.
     Ended(RequestId, Ended),
     /// A stream that had no room for more octets has some.
     Writable(RequestId),
@@ -89,6 +89,17 @@ impl Server {
     /// A server for a connection that was just accepted.
     #[must_use]
     pub fn new(limits: &ServerLimits) -> Self {
+        Self::with(limits, |builder| builder.enable_connect_protocol())
+    }
+
+    /// The same without extended CONNECT: its SETTINGS do not offer it (RFC 8441 §3), and who asks for it
+    /// is answered with RST_STREAM.
+    #[must_use]
+    pub fn without_extended_connect(limits: &ServerLimits) -> Self {
+        Self::with(limits, |builder| builder)
+    }
+
+    fn with(limits: &ServerLimits, configure: impl FnOnce(&mut Builder) -> &mut Builder) -> Self {
         let pipe = Pipe::default();
         let mut builder = Builder::new();
         builder
@@ -97,13 +108,13 @@ impl Server {
             .max_header_list_size(limits.max_header_list_size)
             .max_concurrent_streams(limits.max_streams)
             .max_send_buffer_size(1 << 20)
-            .enable_connect_protocol()
             // Guards against a hostile client; this one is Envoy, which resets a stream for each of its
             // clients that goes away.
             .max_pending_accept_reset_streams(usize::MAX >> 1)
             .max_local_error_reset_streams(None)
             .max_concurrent_reset_streams(0)
             .data_frame_budget(usize::MAX >> 1);
+        configure(&mut builder);
         let state = State::Handshake(builder.handshake(pipe.clone()));
         Self { pipe, state, streams: BTreeMap::new(), woken: Arc::default() }
     }
@@ -184,22 +195,42 @@ impl Server {
 
     /// Ends our side of a stream with END_STREAM, after all that was sent on it.
     pub fn finish(&mut self, id: RequestId) {
+        self.finish_with(id, Bytes::new());
+    }
+
+    /// Sends the last octets of a stream, for which there is [`room`](Self::room), and ends our side with
+    /// them: one frame where [`send`](Self::send) and [`finish`](Self::finish) make two.
+    pub fn finish_with(&mut self, id: RequestId, octets: Bytes) {
         if let Some(stream) = self.streams.get_mut(&id.0)
             && let Some(sending) = &mut stream.sending
             && !std::mem::replace(&mut stream.finished, true)
         {
             // As in `send`.
-            let _ = sending.send_data(Bytes::new(), true);
+            let _ = sending.send_data(octets, true);
             self.woken.push(id.0);
         }
     }
 
-    /// Gives a stream up in both directions.
+    /// Gives a stream up in both directions; it is not reported any more. Where our side was ended,
+    /// what was sent still arrives, and a peer that has not ended its side is told to stop without that
+    /// being an error (RFC 9113 §8.1).
     pub fn reset(&mut self, id: RequestId) {
+        if self.streams.get(&id.0).is_some_and(|stream| stream.finished) {
+            // Without its handles, a stream is reset after what waits to be written.
+            self.streams.remove(&id.0);
+        } else {
+            self.abort(id, Reason::NO_ERROR.into());
+        }
+    }
+
+    /// Cuts a stream off with RST_STREAM and this error code (RFC 9113 §7), so that the peer knows that
+    /// the response is not complete; it is not reported any more. What was sent and waits to be written
+    /// is lost.
+    pub fn abort(&mut self, id: RequestId, code: u32) {
         if let Some(mut stream) = self.streams.remove(&id.0) {
             match &mut stream.sending {
-                Some(sending) => sending.send_reset(Reason::NO_ERROR),
-                None => stream.respond.send_reset(Reason::NO_ERROR),
+                Some(sending) => sending.send_reset(code.into()),
+                None => stream.respond.send_reset(code.into()),
             }
         }
     }
@@ -215,13 +246,25 @@ impl Server {
         }
     }
 
+    /// The native peer is gone: reports all open requests as reset, and [`Received::Lost`].
+    pub fn close(&mut self, events: &mut VecDeque<Received>) {
+        if !matches!(std::mem::replace(&mut self.state, State::Lost), State::Lost) {
+            for id in std::mem::take(&mut self.streams).into_keys() {
+                let code = Reason::CANCEL.into();
+                events.push_back(Received::Ended(RequestId(id), Ended::Reset(code)));
+            }
+            events.push_back(Received::Lost);
+        }
+    }
+
     /// Moves everything that can move and reports what happened.
     pub fn poll(&mut self, events: &mut VecDeque<Received>) {
-        loop {
+        // What is left unread after the connection was lost stays so.
+        while !matches!(self.state, State::Lost) {
             let before = self.pipe.output_len();
             let (accepted, lost) = self.accept(events);
             if lost {
-                return self.lose(events);
+                return self.close(events);
             }
             let woken = self.woken.take();
             let quiet = woken.is_empty() && !accepted;
@@ -320,16 +363,6 @@ impl Server {
         }
         if stream.finished && stream.receiving.is_none() {
             self.streams.remove(&id);
-        }
-    }
-
-    fn lose(&mut self, events: &mut VecDeque<Received>) {
-        if !matches!(std::mem::replace(&mut self.state, State::Lost), State::Lost) {
-            for id in std::mem::take(&mut self.streams).into_keys() {
-                let code = Reason::CANCEL.into();
-                events.push_back(Received::Ended(RequestId(id), Ended::Reset(code)));
-            }
-            events.push_back(Received::Lost);
         }
     }
 }

@@ -215,7 +215,7 @@ impl Session {
                 if let Some(max_age) = max_age {
                     options.push(OptionNumber::MAX_AGE, max_age);
                 }
-                let code = coap_http::response::code(origin.method, status);
+                let code = refusal(coap_http::response::code(origin.method, status));
                 let text = status.canonical_reason().unwrap_or_default();
                 self.respond(link, origin, code, &options, text.as_bytes());
                 None
@@ -756,6 +756,11 @@ impl Session {
             self.stop_observing(link, stream);
         }
     }
+}
+
+/// The code of a refusal: a 304 must not tell the client that what it has is valid.
+pub(crate) fn refusal(code: Code) -> Code {
+    if code.class() == 2 { Code::BAD_GATEWAY } else { code }
 }
 
 /// A non-confirmable request with a critical option that is not understood is ignored (RFC 7252 §5.4.1).

@@ -13,6 +13,7 @@ use codec_coap::{
 };
 
 use crate::answers::Origin;
+use crate::asked::refusal;
 use crate::config::{FlowKey, Transport};
 use crate::rules::Carry;
 use crate::session::{Session, capabilities, csm};
@@ -346,7 +347,8 @@ impl Session {
                 response.headers(),
                 Some(&self.authority),
             );
-            self.respond(link, origin, head.code, &head.options, text.trim_end().as_bytes());
+            let code = refusal(head.code);
+            self.respond(link, origin, code, &head.options, text.trim_end().as_bytes());
         }
     }
 

@@ -2,40 +2,35 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
 
-use bridge::{Bytes, Request, Response};
+use bridge::server::{Received, RequestId, Server, ServerLimits};
+use bridge::{Bytes, Ended, HeaderMap, Request, Response, StatusCode};
 use bytes::BytesMut;
-use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, StatusCode};
+use http::request::Parts;
 
 use crate::Limits;
 
-/// One request of the connection. Never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(u32);
+/// The error code for an answer that is cut off (RFC 9113 §7).
+const INTERNAL_ERROR: u32 = 0x2;
 
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// What a service has to know.
+/// What a service has to know, and the server itself.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed on at once, never kept")]
 pub(crate) enum Event {
-    Complete(RequestId, Box<Request<Bytes>>),
+    Complete(RequestId, Request<Bytes>),
     Gone(RequestId),
+    /// The connection is over. The last event.
+    Lost,
 }
 
 /// The clients whose requests are open, to answer them.
 pub struct Clients {
-    exchanges: BTreeMap<u32, Exchange>,
-    events: VecDeque<Event>,
-    woken: Arc<Woken>,
+    server: Server,
+    received: VecDeque<Received>,
+    exchanges: BTreeMap<RequestId, Exchange>,
+    /// Answers with something to write that was not tried yet.
+    ready: VecDeque<RequestId>,
     max_content: usize,
     max_held: usize,
     /// The content of all incomplete requests.
@@ -53,70 +48,48 @@ impl fmt::Debug for Clients {
 
 struct Exchange {
     incoming: Incoming,
-    respond: SendResponse<Bytes>,
-    outgoing: Outgoing,
-    waker: Waker,
+    /// What is sent, once the header section was.
+    outgoing: Option<Outgoing>,
 }
 
 enum Incoming {
-    Content(Box<http::request::Parts>, RecvStream, BytesMut),
+    /// As much of the request as has come.
+    Part(Box<Parts>, BytesMut),
     /// The service has the request.
     Complete,
-    /// The rest of the request does not matter.
-    Refused,
 }
 
-enum Outgoing {
-    /// The header section was not sent.
-    Nothing,
-    Content {
-        stream: SendStream<Bytes>,
-        queue: VecDeque<Bytes>,
-        held: usize,
-        finished: bool,
-    },
-    /// Everything was sent.
-    Done,
-}
-
-/// Streams whose state may have changed, filled by the wakers that `h2` calls.
-#[derive(Debug, Default)]
-struct Woken(Mutex<Vec<u32>>);
-
-impl Woken {
-    fn push(&self, id: u32) {
-        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ids.last() != Some(&id) {
-            ids.push(id);
+impl Incoming {
+    fn held(&self) -> usize {
+        match self {
+            Self::Part(_, content) => content.len(),
+            Self::Complete => 0,
         }
     }
-
-    fn take(&self) -> Vec<u32> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
-struct StreamWaker {
-    id: u32,
-    woken: Arc<Woken>,
-}
-
-impl Wake for StreamWaker {
-    fn wake(self: Arc<Self>) {
-        self.woken.push(self.id);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.push(self.id);
-    }
+/// Content that waits for the client to have room for it.
+#[derive(Default)]
+struct Outgoing {
+    queue: VecDeque<Bytes>,
+    /// The octets of the queue.
+    held: usize,
+    finished: bool,
 }
 
 impl Clients {
     pub(crate) fn new(limits: &Limits) -> Self {
+        let server_limits = ServerLimits {
+            stream_window: limits.stream_window,
+            connection_window: limits.connection_window,
+            max_header_list_size: limits.max_header_list_size,
+            max_streams: limits.max_requests,
+        };
         Self {
+            server: Server::without_extended_connect(&server_limits),
+            received: VecDeque::new(),
             exchanges: BTreeMap::new(),
-            events: VecDeque::new(),
-            woken: Arc::default(),
+            ready: VecDeque::new(),
             max_content: limits.max_content,
             max_held: limits.max_held,
             held: 0,
@@ -126,19 +99,16 @@ impl Clients {
     /// Answers a request with this header section; with `end` there is no content. Only the first
     /// answer counts.
     pub fn respond(&mut self, id: RequestId, response: Response<()>, end: bool) {
-        let Some(exchange) = self.exchanges.get_mut(&id.0) else { return };
-        if !matches!(exchange.outgoing, Outgoing::Nothing) {
+        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
+        if exchange.outgoing.is_some() {
             return;
         }
-        // An error means that the client has reset the stream, which polling it reports.
-        if let Ok(stream) = exchange.respond.send_response(response, end) {
-            exchange.outgoing = if end {
-                Outgoing::Done
-            } else {
-                Outgoing::Content { stream, queue: VecDeque::new(), held: 0, finished: false }
-            };
+        self.server.respond(id, response, end);
+        if end {
+            self.done(id);
+        } else {
+            exchange.outgoing = Some(Outgoing::default());
         }
-        self.woken.push(id.0);
     }
 
     /// Answers a request as a whole, with its `content-length`.
@@ -156,236 +126,184 @@ impl Clients {
 
     /// Sends content, after the header section.
     pub fn send(&mut self, id: RequestId, content: Bytes) {
-        if let Some(Exchange {
-            outgoing: Outgoing::Content { queue, held, finished: false, .. },
-            ..
-        }) = self.exchanges.get_mut(&id.0)
+        if let Some(outgoing) = self.outgoing(id)
             && !content.is_empty()
         {
-            *held += content.len();
-            queue.push_back(content);
-            self.woken.push(id.0);
+            let is_first = outgoing.queue.is_empty();
+            outgoing.held += content.len();
+            outgoing.queue.push_back(content);
+            // What stands before it is tried already, or when there is room.
+            if is_first {
+                self.ready.push_back(id);
+            }
         }
     }
 
     /// Ends the answer after the content that was sent.
     pub fn finish(&mut self, id: RequestId) {
-        if let Some(Exchange { outgoing: Outgoing::Content { finished, .. }, .. }) =
-            self.exchanges.get_mut(&id.0)
-        {
-            *finished = true;
-            self.woken.push(id.0);
+        if let Some(outgoing) = self.outgoing(id) {
+            outgoing.finished = true;
+            // As in `send`.
+            if outgoing.queue.is_empty() {
+                self.ready.push_back(id);
+            }
         }
     }
 
     /// Cuts the answer off with RST_STREAM, so that the client knows that it is not complete (RFC
     /// 9113 §8.1).
     pub fn abort(&mut self, id: RequestId) {
-        if let Some(mut exchange) = self.exchanges.remove(&id.0) {
-            self.held -= exchange.incoming.held();
-            match &mut exchange.outgoing {
-                Outgoing::Content { stream, .. } => stream.send_reset(h2::Reason::INTERNAL_ERROR),
-                _ => exchange.respond.send_reset(h2::Reason::INTERNAL_ERROR),
-            }
-            // Something was done that the connection has to write.
-            self.woken.push(id.0);
+        if self.remove(id).is_some() {
+            self.server.abort(id, INTERNAL_ERROR);
         }
     }
 
     /// How many octets of content wait for the client to have room for them.
     #[must_use]
     pub fn held(&self, id: RequestId) -> usize {
-        match self.exchanges.get(&id.0).map(|exchange| &exchange.outgoing) {
-            Some(Outgoing::Content { held, .. }) => *held,
-            _ => 0,
-        }
+        let outgoing = self.exchanges.get(&id).and_then(|exchange| exchange.outgoing.as_ref());
+        outgoing.map_or(0, |outgoing| outgoing.held)
     }
 
-    pub(crate) fn add(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let id = respond.stream_id().as_u32();
-        let (head, content) = request.into_parts();
-        let waker = Waker::from(Arc::new(StreamWaker { id, woken: Arc::clone(&self.woken) }));
-        let incoming = Incoming::Content(Box::new(head), content, BytesMut::new());
-        let exchange = Exchange { incoming, respond, outgoing: Outgoing::Nothing, waker };
-        self.exchanges.insert(id, exchange);
-        self.woken.push(id);
+    /// Takes octets from the client. [`next_event`](Self::next_event) until there is none before the
+    /// next ones.
+    pub(crate) fn receive(&mut self, octets: Bytes) {
+        self.server.receive(octets);
     }
 
+    /// The client is gone.
+    pub(crate) fn close(&mut self) {
+        self.server.close(&mut self.received);
+    }
+
+    /// Moves everything that can move, up to what somebody has to know.
     pub(crate) fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
-    }
-
-    /// Looks at every stream that something happened to. Returns whether there was none.
-    pub(crate) fn poll(&mut self) -> bool {
-        let woken = self.woken.take();
-        let quiet = woken.is_empty();
-        for id in woken {
-            self.poll_exchange(id);
-        }
-        quiet
-    }
-
-    /// Forgets all requests, and says which of them the service knows.
-    pub(crate) fn remove_all(&mut self) -> Vec<RequestId> {
-        self.held = 0;
-        self.events.clear();
-        std::mem::take(&mut self.exchanges)
-            .into_iter()
-            .filter(|(_, exchange)| matches!(exchange.incoming, Incoming::Complete))
-            .map(|(id, _)| RequestId(id))
-            .collect()
-    }
-
-    fn poll_exchange(&mut self, id: u32) {
-        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
-        let waker = exchange.waker.clone();
-        let cx = &mut Context::from_waker(&waker);
-        let before = exchange.incoming.held();
-        let others = self.held - before;
-        let read =
-            exchange.incoming.poll(cx, self.max_content, self.max_held.saturating_sub(others));
-        self.held = others + exchange.incoming.held();
-        match read {
-            Read::Waits => {}
-            Read::Request(request) => {
-                self.events.push_back(Event::Complete(RequestId(id), request));
+        loop {
+            while let Some(received) = self.received.pop_front() {
+                if let Some(event) = self.handle(received) {
+                    return Some(event);
+                }
             }
-            Read::Gone => {
-                self.held = others;
-                self.exchanges.remove(&id);
+            while let Some(id) = self.ready.pop_front() {
+                self.write(id);
+            }
+            self.server.poll(&mut self.received);
+            if self.received.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    /// Takes the octets for the client, if there are some.
+    pub(crate) fn take_output(&mut self) -> Option<Bytes> {
+        self.server.has_output().then(|| Bytes::from(self.server.take_output()))
+    }
+
+    fn outgoing(&mut self, id: RequestId) -> Option<&mut Outgoing> {
+        let outgoing = self.exchanges.get_mut(&id)?.outgoing.as_mut()?;
+        (!outgoing.finished).then_some(outgoing)
+    }
+
+    fn handle(&mut self, received: Received) -> Option<Event> {
+        match received {
+            Received::Request(id, request) => self.add(id, request),
+            Received::Body(id, octets) => self.read(id, &octets),
+            Received::Ended(id, Ended::Complete) => return self.complete(id),
+            Received::Ended(id, Ended::Reset(_)) => {
+                let is_known = matches!(self.remove(id)?.incoming, Incoming::Complete);
+                return is_known.then_some(Event::Gone(id));
+            }
+            Received::Writable(id) => self.write(id),
+            Received::Lost => return Some(Event::Lost),
+        }
+        None
+    }
+
+    fn add(&mut self, id: RequestId, request: Request<()>) {
+        let (head, ()) = request.into_parts();
+        let is_too_long = stated_length(&head.headers).is_some_and(|len| len > self.max_content);
+        let incoming = Incoming::Part(Box::new(head), BytesMut::new());
+        self.exchanges.insert(id, Exchange { incoming, outgoing: None });
+        if is_too_long {
+            self.refuse(id, StatusCode::PAYLOAD_TOO_LARGE);
+        }
+    }
+
+    /// Keeps a part of a request's content.
+    fn read(&mut self, id: RequestId, octets: &[u8]) {
+        let Some(Exchange { incoming: Incoming::Part(_, content), .. }) =
+            self.exchanges.get_mut(&id)
+        else {
+            return;
+        };
+        if content.len() + octets.len() > self.max_content {
+            self.refuse(id, StatusCode::PAYLOAD_TOO_LARGE);
+        } else if self.held + octets.len() > self.max_held {
+            self.refuse(id, StatusCode::SERVICE_UNAVAILABLE);
+        } else {
+            content.extend_from_slice(octets);
+            self.held += octets.len();
+        }
+    }
+
+    fn complete(&mut self, id: RequestId) -> Option<Event> {
+        let exchange = self.exchanges.get_mut(&id)?;
+        let incoming = std::mem::replace(&mut exchange.incoming, Incoming::Complete);
+        self.held -= incoming.held();
+        let Incoming::Part(head, content) = incoming else { return None };
+        Some(Event::Complete(id, Request::from_parts(*head, content.freeze())))
+    }
+
+    /// Answers a request whose rest does not matter.
+    fn refuse(&mut self, id: RequestId, status: StatusCode) {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
+        }
+        self.respond_with(id, response, Bytes::new());
+    }
+
+    /// Writes as much of an answer as the client has room for.
+    fn write(&mut self, id: RequestId) {
+        let Some(Exchange { outgoing: Some(outgoing), .. }) = self.exchanges.get_mut(&id) else {
+            return;
+        };
+        while let Some(front) = outgoing.queue.front_mut() {
+            let room = self.server.room(id, outgoing.held).min(front.len());
+            if room == 0 {
                 return;
             }
-            Read::Refused(status) => {
-                let mut response = Response::new(());
-                *response.status_mut() = status;
-                if status == StatusCode::SERVICE_UNAVAILABLE {
-                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
-                }
-                self.respond_with(RequestId(id), response, Bytes::new());
+            let piece = front.split_to(room);
+            outgoing.held -= room;
+            if front.is_empty() {
+                outgoing.queue.pop_front();
             }
+            if outgoing.finished && outgoing.queue.is_empty() {
+                self.server.finish_with(id, piece);
+                return self.done(id);
+            }
+            self.server.send(id, piece);
         }
-        let Some(exchange) = self.exchanges.get_mut(&id) else { return };
-        match exchange.poll_outgoing(cx) {
-            Write::Waits => {}
-            Write::Done => {
-                // If the request is not complete, this tells the client not to go on (RFC 9113
-                // §8.1).
-                self.exchanges.remove(&id);
-            }
-            Write::Gone => {
-                if matches!(exchange.incoming, Incoming::Complete) {
-                    self.events.push_back(Event::Gone(RequestId(id)));
-                }
-                self.exchanges.remove(&id);
-            }
-        }
-    }
-}
-
-enum Read {
-    Waits,
-    Request(Box<Request<Bytes>>),
-    Refused(StatusCode),
-    Gone,
-}
-
-impl Incoming {
-    fn held(&self) -> usize {
-        match self {
-            Self::Content(_, _, content) => content.len(),
-            Self::Complete | Self::Refused => 0,
+        if outgoing.finished {
+            self.server.finish(id);
+            self.done(id);
         }
     }
 
-    /// Reads as much of the request as has come.
-    fn poll(&mut self, cx: &mut Context<'_>, max: usize, max_held: usize) -> Read {
-        let Self::Content(head, stream, content) = self else { return Read::Waits };
-        if stated_length(&head.headers).is_some_and(|len| len > max) {
-            *self = Self::Refused;
-            return Read::Refused(StatusCode::PAYLOAD_TOO_LARGE);
-        }
-        loop {
-            match stream.poll_data(cx) {
-                Poll::Pending => return Read::Waits,
-                Poll::Ready(Some(Ok(octets))) => {
-                    // What is held is bounded here, for each request and for all of them.
-                    let _ = stream.flow_control().release_capacity(octets.len());
-                    let len = content.len() + octets.len();
-                    if len > max || len > max_held {
-                        *self = Self::Refused;
-                        return Read::Refused(if len > max {
-                            StatusCode::PAYLOAD_TOO_LARGE
-                        } else {
-                            StatusCode::SERVICE_UNAVAILABLE
-                        });
-                    }
-                    content.extend_from_slice(&octets);
-                }
-                Poll::Ready(Some(Err(_))) => return Read::Gone,
-                Poll::Ready(None) => break,
-            }
-        }
-        let Self::Content(head, _, content) = std::mem::replace(self, Self::Complete) else {
-            return Read::Waits;
-        };
-        Read::Request(Box::new(Request::from_parts(*head, content.freeze())))
+    /// Forgets a request that was answered. If it is not complete, this tells the client not to go on.
+    fn done(&mut self, id: RequestId) {
+        self.server.reset(id);
+        self.remove(id);
+    }
+
+    fn remove(&mut self, id: RequestId) -> Option<Exchange> {
+        let exchange = self.exchanges.remove(&id)?;
+        self.held -= exchange.incoming.held();
+        Some(exchange)
     }
 }
 
 fn stated_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-enum Write {
-    Waits,
-    Done,
-    Gone,
-}
-
-impl Exchange {
-    /// Writes as much of the answer as the client has room for.
-    fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Write {
-        match &mut self.outgoing {
-            Outgoing::Nothing => match self.respond.poll_reset(cx) {
-                Poll::Pending => Write::Waits,
-                Poll::Ready(_) => Write::Gone,
-            },
-            Outgoing::Content { stream, queue, held, finished } => {
-                while let Some(front) = queue.front_mut() {
-                    stream.reserve_capacity(*held);
-                    let room = stream.capacity().min(front.len());
-                    if room > 0 {
-                        let piece = front.split_to(room);
-                        *held -= room;
-                        if front.is_empty() {
-                            queue.pop_front();
-                        }
-                        let end = *finished && queue.is_empty();
-                        if stream.send_data(piece, end).is_err() {
-                            return Write::Gone;
-                        }
-                        if end {
-                            return Write::Done;
-                        }
-                        continue;
-                    }
-                    match stream.poll_capacity(cx) {
-                        Poll::Ready(Some(Ok(room))) if room > 0 => {}
-                        Poll::Ready(Some(Ok(_))) | Poll::Pending => break,
-                        Poll::Ready(Some(Err(_)) | None) => return Write::Gone,
-                    }
-                }
-                if *finished && queue.is_empty() {
-                    // As in `respond`.
-                    let _ = stream.send_data(Bytes::new(), true);
-                    return Write::Done;
-                }
-                match stream.poll_reset(cx) {
-                    Poll::Pending => Write::Waits,
-                    Poll::Ready(_) => Write::Gone,
-                }
-            }
-            Outgoing::Done => Write::Done,
-        }
-    }
 }

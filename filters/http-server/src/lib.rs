@@ -18,15 +18,12 @@
 mod clients;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
 
-use bridge::{Bytes, Ended, Input, Link, Peer, Pipe, Protocol, Request, Response, StreamId, Want};
-use h2::server::{Builder, Connection, Handshake};
+pub use bridge::server::RequestId;
+use bridge::{Bytes, Ended, Input, Link, Peer, Protocol, Request, Response, StreamId, Want};
 
+pub use clients::Clients;
 use clients::Event;
-pub use clients::{Clients, RequestId};
 
 /// How much the client may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,15 +115,7 @@ pub trait Service {
 pub struct HttpServer<S> {
     service: S,
     clients: Clients,
-    pipe: Pipe,
-    state: State,
-}
-
-enum State {
-    /// Waits for the client's preface.
-    Handshake(Pin<Box<Handshake<Pipe, Bytes>>>),
-    Open(Box<Connection<Pipe, Bytes>>),
-    Closed,
+    closed: bool,
 }
 
 impl<S: fmt::Debug> fmt::Debug for HttpServer<S> {
@@ -142,26 +131,7 @@ impl<S: Service> HttpServer<S> {
     /// A server for a connection that was just accepted.
     #[must_use]
     pub fn new(service: S, limits: &Limits) -> Self {
-        let pipe = Pipe::default();
-        let handshake = Builder::new()
-            .max_concurrent_streams(limits.max_requests)
-            .max_header_list_size(limits.max_header_list_size)
-            .initial_window_size(limits.stream_window)
-            .initial_connection_window_size(limits.connection_window)
-            .max_send_buffer_size(1 << 20)
-            // One connection carries the requests of many clients of the client, which is our own
-            // process. What one of them does, small frames or requests that it gives up, must not
-            // end it for all.
-            .data_frame_budget(usize::MAX >> 1)
-            .max_pending_accept_reset_streams(limits.max_requests as usize)
-            .max_local_error_reset_streams(None)
-            .handshake(pipe.clone());
-        Self {
-            service,
-            clients: Clients::new(limits),
-            pipe,
-            state: State::Handshake(Box::pin(handshake)),
-        }
+        Self { service, clients: Clients::new(limits), closed: false }
     }
 
     /// The service, to look at.
@@ -177,81 +147,35 @@ impl<S: Service> HttpServer<S> {
 
     /// Moves everything that can move between the client and the service.
     fn pump(&mut self, link: &mut Link) {
-        loop {
-            let before = self.pipe.output_len();
-            let is_open = self.drive();
-            let quiet = self.clients.poll();
-            while let Some(event) = self.clients.next_event() {
-                match event {
-                    Event::Complete(id, request) => {
-                        self.service.handle_request(link, &mut self.clients, id, *request);
-                    }
-                    Event::Gone(id) => self.service.handle_gone(link, &mut self.clients, id),
+        while let Some(event) = self.clients.next_event() {
+            match event {
+                Event::Complete(id, request) => {
+                    self.service.handle_request(link, &mut self.clients, id, request);
                 }
-            }
-            if !is_open {
-                self.close(link);
-                return;
-            }
-            // Reading a stream can free window that the connection wants to announce, so only a
-            // round in which nothing happened means that nothing is left to do.
-            if quiet && self.pipe.is_read() && self.pipe.output_len() == before {
-                break;
+                Event::Gone(id) => self.service.handle_gone(link, &mut self.clients, id),
+                Event::Lost => self.closed = true,
             }
         }
-        self.flush(link);
-    }
-
-    fn flush(&mut self, link: &mut Link) {
-        if self.pipe.has_output() {
-            link.reply(Bytes::from(self.pipe.take()));
+        // If the connection is over, these say why.
+        if let Some(octets) = self.clients.take_output() {
+            link.reply(octets);
         }
-    }
-
-    /// Reads and writes what the connection can. Returns whether it is still open.
-    fn drive(&mut self) -> bool {
-        let cx = &mut Context::from_waker(Waker::noop());
-        loop {
-            match &mut self.state {
-                State::Handshake(handshake) => match handshake.as_mut().poll(cx) {
-                    Poll::Ready(Ok(connection)) => self.state = State::Open(Box::new(connection)),
-                    Poll::Ready(Err(_)) => return false,
-                    Poll::Pending => return true,
-                },
-                State::Open(connection) => match connection.poll_accept(cx) {
-                    Poll::Ready(Some(Ok((request, respond)))) => {
-                        self.clients.add(request, respond);
-                    }
-                    Poll::Ready(Some(Err(_)) | None) => return false,
-                    Poll::Pending => return true,
-                },
-                State::Closed => return false,
-            }
+        if self.closed {
+            link.set_deadline(None);
+            link.close();
         }
-    }
-
-    /// Ends the connection, whatever was going on.
-    fn close(&mut self, link: &mut Link) {
-        self.state = State::Closed;
-        // What the connection said last: why it was closed.
-        self.flush(link);
-        for id in self.clients.remove_all() {
-            self.service.handle_gone(link, &mut self.clients, id);
-        }
-        link.set_deadline(None);
-        link.close();
     }
 }
 
 impl<S: Service> Protocol for HttpServer<S> {
     fn handle_native(&mut self, link: &mut Link, input: &mut Input) -> Want {
-        if matches!(self.state, State::Closed) {
+        if self.closed {
             input.clear();
             return Want::More;
         }
         if !input.is_empty() {
             let n = input.len();
-            self.pipe.offer(input.take(n));
+            self.clients.receive(input.take(n));
             self.pump(link);
         }
         self.call(link, S::handle_room);
@@ -259,7 +183,8 @@ impl<S: Service> Protocol for HttpServer<S> {
     }
 
     fn handle_native_end(&mut self, link: &mut Link) {
-        self.close(link);
+        self.clients.close();
+        self.pump(link);
     }
 
     fn handle_response(&mut self, link: &mut Link, stream: StreamId, response: Response<()>) {
