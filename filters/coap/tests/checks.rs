@@ -113,6 +113,20 @@ fn a_refused_message_reaches_nobody_and_its_sender_is_told_why() {
 }
 
 #[test]
+fn a_refusal_is_no_success_even_if_the_client_has_what_it_asks_for() {
+    let mut bench = Bench::new(&rules(""));
+    for (id, path) in [(1, "c"), (2, "v"), (3, "v")] {
+        bench.client(&get(id, path).opt(OptionNumber::ETAG, &b"\x01"[..]));
+        for stream in bench.open() {
+            bench.answer(stream, 304, &[("etag", "\"01\"")], b"");
+        }
+        let got = bench.got_one();
+        assert_eq!((got.id(), got.code), (id, Code::BAD_GATEWAY));
+    }
+    assert!(bench.flows().is_empty());
+}
+
+#[test]
 fn a_check_without_an_answer_refuses() {
     let mut bench = Bench::new(&rules(""));
     bench.client(&get(1, "c"));

@@ -113,10 +113,11 @@ impl Model {
             6 if !self.requests.is_empty() => {
                 // A duplicate, or an old one that was late.
                 let request = self.requests[choices.below(self.requests.len())].clone();
-                // What a server answers twice is its own business, and a refusal for want of room or
-                // for its rate is not remembered.
+                // What a server answers twice is its own business, and refusals that cost nothing are
+                // not remembered.
+                let refusals = [Code::TOO_MANY_REQUESTS, Code::REQUEST_ENTITY_TOO_LARGE];
                 let is_refused = self.answers.get(&request.token).is_some_and(|answers| {
-                    answers.iter().any(|it| Msg::decode(it, false).code == Code::TOO_MANY_REQUESTS)
+                    answers.iter().any(|it| refusals.contains(&Msg::decode(it, false).code))
                 });
                 if is_refused || !is_http(&request) {
                     self.once.remove(&request.token);
