@@ -186,6 +186,22 @@ fn bodies_of_up_to_a_megabyte_go_block_wise_in_both_directions() {
 }
 
 #[test]
+fn a_body_comes_back_block_wise_as_it_went() {
+    let mut setup = Setup::new().unwrap();
+    for length in [2_000, 100_000] {
+        let file = setup.envoy.process.dir().join("sent");
+        fs::write(&file, pattern(length)).unwrap();
+        let data = format!("@{}", file.display());
+        let content = "content-type: application/octet-stream";
+        let args = ["-X", "PUT", "-H", content, "--data-binary", &data];
+        let response = curl(&setup.envoy, "/same", &args);
+        assert_eq!(response.status, 200, "{length}: {:?}", response.headers);
+        assert!(response.body == pattern(length), "{length}");
+    }
+    setup.expect_healthy().unwrap();
+}
+
+#[test]
 fn slow_responses_are_waited_for_and_notifications_are_server_sent_events() {
     let mut setup = Setup::new().unwrap();
     let response = curl(&setup.envoy, "/slow/1500", &[]);
