@@ -707,3 +707,79 @@ fn many_sessions_come_and_go_on_one_connection() {
     }
     assert!(!bench.is_closed() && !bench.is_lost);
 }
+
+#[test]
+fn garbage_instead_of_http_2_closes() {
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], b"\x16\x03\x01\x00\x05hello"] {
+        let registry = Registry::default();
+        let settings = Rc::new(Settings::new(10, 1 << 16, &registry));
+        let start: Rc<tunnels::Start<Talk>> = Rc::new(|_, _| panic!("no session"));
+        let mut bridge = Bridge::new(Limits::default(), Box::new(NoTls), Duration::ZERO, |_| {
+            Tunnels::new(settings, start)
+        });
+        bridge.handle_native(Duration::ZERO, Bytes::from_static(garbage));
+        let _ = bridge.take_native();
+        assert!(bridge.next_step().close, "{garbage:?}");
+    }
+}
+
+#[test]
+fn what_a_session_says_last_is_delivered() {
+    let mut bench = Bench::new(10);
+    let tunnel = bench.open("anna");
+    bench.tunnels[tunnel].unsent.extend(capsule("say goodbye"));
+    bench.tunnels[tunnel].unsent.extend(capsule("close"));
+    bench.settle();
+    assert_eq!(bench.got(tunnel), ["goodbye"]);
+    assert_eq!(bench.tunnels[tunnel].ended, Some(Ended::Complete));
+}
+
+#[test]
+fn a_session_that_closes_ends_its_tunnel_and_its_streams() {
+    let mut bench = Bench::new(10);
+    let (anna, bob) = (bench.open("anna"), bench.open("bob"));
+    bench.send(anna, "open /anna");
+    bench.send(bob, "open /bob");
+    bench.log();
+    bench.send(anna, "close");
+    assert_eq!(bench.log(), ["anna close", "anna closed by Next"]);
+    assert_eq!(bench.tunnels[anna].ended, Some(Ended::Complete));
+    let ended: Vec<_> = bench.streams.iter().map(|stream| stream.2).collect();
+    assert_eq!(ended, [Some(Ended::Complete), None], "with END_STREAM");
+    assert_eq!(bench.active(), 1);
+    bench.send(anna, "say nothing");
+    bench.send(bob, "say hello");
+    assert_eq!(bench.log(), ["bob say"]);
+    assert_eq!(bench.got(bob), ["hello"]);
+}
+
+#[test]
+fn the_end_of_a_tunnel_is_told_after_all_that_came() {
+    let mut bench = Bench::new(10);
+    let tunnel = bench.open("anna");
+    bench.tunnels[tunnel].unsent.extend(capsule("say one"));
+    bench.settle();
+    let _ = bench.tunnels[tunnel].sending.send_data(Bytes::from(capsule("say two")), true);
+    bench.settle();
+    assert_eq!(bench.log(), ["anna say", "anna say", "anna end", "anna closed by Next"]);
+    assert_eq!(bench.got(tunnel), ["one", "two"]);
+    assert_eq!(bench.tunnels[tunnel].ended, Some(Ended::Complete));
+}
+
+#[test]
+fn the_end_of_a_tunnel_waits_for_a_session_that_waits() {
+    let mut bench = Bench::new(10);
+    let tunnel = bench.open("anna");
+    bench.send(tunnel, "open /anna");
+    bench.send(tunnel, "stop");
+    let _ = bench.tunnels[tunnel].sending.send_data(Bytes::from(capsule("say late")), true);
+    bench.settle();
+    assert_eq!(bench.log(), ["anna open", "anna stop"]);
+    let id = bench.streams[0].0;
+    bench.manager.respond(id, Response::new(()), false);
+    assert_eq!(bench.manager.room(id, 2), 2);
+    bench.manager.send(id, Bytes::from_static(b"go"));
+    bench.settle();
+    assert_eq!(bench.log(), ["anna 200", "anna say", "anna end", "anna closed by Next"]);
+    assert_eq!(bench.got(tunnel), ["go", "late"]);
+}
