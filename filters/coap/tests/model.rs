@@ -5,12 +5,14 @@ mod support;
 use proptest::prelude::*;
 use support::model::Model;
 
+/// Fewer in wasm, where they take longer; `fuzz/` runs many more.
+const CASES: u32 = if cfg!(target_family = "wasm") { 60 } else { 300 };
+
 proptest! {
-    // `fuzz/` runs many more.
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
         max_shrink_iters: 3000,
-        ..ProptestConfig::with_cases(300)
+        ..ProptestConfig::with_cases(CASES)
     })]
 
     #[test]
