@@ -94,7 +94,14 @@ impl<'a> Builder<'a> {
     /// Sets these flags besides those that are.
     #[inline]
     pub fn set_flags(&mut self, flags: Flags) {
-        self.header.flags = self.header.flags.with(flags);
+        self.header.flags = self.header.flags.with(flags).with_low_rcode(self.rcode);
+    }
+
+    /// Gives the message another response code. What is above 15 needs EDNS (RFC 6891 §6.1.3).
+    #[inline]
+    pub fn set_rcode(&mut self, rcode: Rcode) {
+        self.rcode = rcode;
+        self.header.flags = self.header.flags.with_low_rcode(rcode);
     }
 
     /// How many octets the message has so far, without the OPT record.
