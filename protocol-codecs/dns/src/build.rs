@@ -58,7 +58,8 @@ impl<'a> Builder<'a> {
     /// # Errors
     ///
     /// No room for a header.
-    #[inline]
+    // Inlined, so that what is built need not be moved.
+    #[inline(always)]
     pub fn new(out: &'a mut [u8], id: u16, flags: Flags) -> Result<Self, EncodeError> {
         let len = out.len().min(MAX_MESSAGE_LEN);
         if len < HEADER_LEN {
@@ -76,7 +77,7 @@ impl<'a> Builder<'a> {
     /// # Errors
     ///
     /// No room for that.
-    #[inline]
+    #[inline(always)]
     pub fn response(
         out: &'a mut [u8],
         query: &Message<'_>,

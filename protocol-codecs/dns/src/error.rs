@@ -46,8 +46,8 @@ pub enum DecodeError {
         /// Its first octet.
         octet: u8,
     },
-    /// A pointer that does not lead to octets in front of those that led to it, behind the header: what
-    /// loops are made of (RFC 1035 §4.1.4).
+    /// A pointer that does not lead to labels that end in front of those that led to it, and begin behind
+    /// the header: what loops are made of (RFC 1035 §4.1.4).
     PointerNotBackwards {
         /// Where the pointer is.
         at: u16,

@@ -412,7 +412,8 @@ impl<'a> Message<'a> {
     /// The questions; in an UPDATE, the zone.
     #[inline]
     pub const fn questions(&self) -> Questions<'a> {
-        Questions { octets: self.octets, at: HEADER_LEN, left: self.header.questions }
+        let Self { octets, answers_at, .. } = *self;
+        Questions { octets, at: HEADER_LEN, left: self.header.questions, end: answers_at as usize }
     }
 
     /// The records of the answer section.
@@ -531,6 +532,8 @@ pub struct Questions<'a> {
     octets: &'a [u8],
     at: usize,
     left: u16,
+    /// The end of the section.
+    end: usize,
 }
 
 impl<'a> Iterator for Questions<'a> {
@@ -540,7 +543,8 @@ impl<'a> Iterator for Questions<'a> {
     fn next(&mut self) -> Option<Question<'a>> {
         self.left = self.left.checked_sub(1)?;
         let name = Name::checked(self.octets, self.at);
-        let end = skip(self.octets, self.at);
+        // The name need not be looked through for where the last one ends.
+        let end = if self.left == 0 { self.end - 4 } else { skip(self.octets, self.at) };
         let &[t, y, c, l] = self.octets.get(end..)?.first_chunk()?;
         self.at = end + 4;
         let record_type = RecordType(u16::from_be_bytes([t, y]));

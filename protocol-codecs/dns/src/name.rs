@@ -437,8 +437,6 @@ struct Known {
     at: u16,
     /// Without compression.
     len: u8,
-    /// Behind how many pointers the root is found.
-    pointers: u8,
 }
 
 /// Checks the names of one message. It remembers two of those that pointers led to, because most pointers
@@ -458,8 +456,8 @@ impl Names for Checker {
 impl Checker {
     #[inline(always)]
     pub(crate) const fn new() -> Self {
-        // No pointer may lead to zero.
-        let nothing = Known { at: 0, len: 0, pointers: 0 };
+        // No pointer leads there: it has 14 bits.
+        let nothing = Known { at: u16::MAX, len: 0 };
         Self { question: nothing, last: nothing }
     }
 
@@ -467,7 +465,7 @@ impl Checker {
     #[inline(always)]
     pub(crate) const fn remember_question(&mut self, end: usize) {
         let len = (end - HEADER_LEN) as u8;
-        self.question = Known { at: HEADER_LEN as u16, len, pointers: 0 };
+        self.question = Known { at: HEADER_LEN as u16, len };
     }
 
     /// Checks the name at `at` and says where it ends, which is in front of the end of `area`.
@@ -517,9 +515,6 @@ impl Checker {
         if pointer_at - at + usize::from(known.len) > MAX_NAME_LEN {
             return Err(DecodeError::NameTooLong(at as u16));
         }
-        if known.pointers >= MAX_POINTERS {
-            return Err(DecodeError::TooManyPointers(at as u16));
-        }
         Ok(())
     }
 }
@@ -535,32 +530,32 @@ fn refused(octet: Option<&u8>, name_at: usize, at: usize) -> DecodeError {
 }
 
 /// Reads the name that the pointer at `pointer_at` leads to. Whatever there is, a name goes backwards only:
-/// each part of it begins in front of the part that led there, so there is an end (RFC 1035 §4.1.4).
+/// each part of it ends in front of the part that led there, so there is an end (RFC 1035 §4.1.4).
 #[inline(never)]
 fn walk(area: &[u8], at: usize, pointer_at: usize, to: usize) -> Result<Known, DecodeError> {
-    let mut part_at = at;
+    // What is in front of the part that led to the one that is being read.
+    let mut before = area.get(..at).unwrap_or_default();
     let mut pointer_at = pointer_at;
-    let mut next = to;
+    let mut part_at = to;
     let mut len = 0;
-    let mut pointers = 0;
+    let mut pointers = 1;
     loop {
-        if next >= part_at || next < HEADER_LEN {
-            return Err(DecodeError::PointerNotBackwards {
-                at: pointer_at as u16,
-                to: next as u16,
-            });
+        let not_backwards =
+            DecodeError::PointerNotBackwards { at: pointer_at as u16, to: part_at as u16 };
+        if part_at < HEADER_LEN {
+            return Err(not_backwards);
         }
-        part_at = next;
-        let mut end = next;
+        let mut end = part_at;
         let pointer = loop {
-            match area.get(end) {
+            match before.get(end) {
                 Some(0) => break None,
                 Some(&label) if label <= MAX_LABEL_LEN as u8 => end += 1 + usize::from(label),
-                Some(&high) if high >= POINTER => match area.get(end + 1) {
+                Some(&high) if high >= POINTER => match before.get(end + 1) {
                     Some(&low) => break Some(target(high, low)),
-                    None => return Err(DecodeError::NameTruncated(end as u16)),
+                    None => return Err(not_backwards),
                 },
-                other => return Err(refused(other, at, end)),
+                Some(&octet) => return Err(DecodeError::LabelType { at: end as u16, octet }),
+                None => return Err(not_backwards),
             }
             if len + (end - part_at) >= MAX_NAME_LEN {
                 return Err(DecodeError::NameTooLong(at as u16));
@@ -569,14 +564,15 @@ fn walk(area: &[u8], at: usize, pointer_at: usize, to: usize) -> Result<Known, D
         len += end - part_at;
         match pointer {
             // Shorter than 255 octets in front of the root.
-            None => return Ok(Known { at: to as u16, len: len as u8 + 1, pointers }),
-            Some(_) if pointers + 1 == MAX_POINTERS => {
+            None => return Ok(Known { at: to as u16, len: len as u8 + 1 }),
+            Some(_) if pointers == MAX_POINTERS => {
                 return Err(DecodeError::TooManyPointers(at as u16));
             }
             Some(to) => {
+                before = before.get(..part_at).unwrap_or_default();
                 pointers += 1;
                 pointer_at = end;
-                next = to;
+                part_at = to;
             }
         }
     }

@@ -457,12 +457,15 @@ pub(crate) fn read(
     area: &[u8],
     at: usize,
 ) -> RecordData<'_> {
-    if let (RecordType::A, true) = (record_type, is_internet(class))
-        && let Some(&octets) = area.get(at..).and_then(|rest| rest.first_chunk::<4>())
-    {
-        return RecordData::A(Ipv4Addr::from_octets(octets));
+    let rdata = area.get(at..).unwrap_or_default();
+    match (record_type, rdata.len()) {
+        (RecordType::A, 4) if is_internet(class) => match rdata.first_chunk() {
+            Some(&octets) => RecordData::A(Ipv4Addr::from_octets(octets)),
+            None => read_other(record_type, class, area, at),
+        },
+        (RecordType::CNAME, 1..) => RecordData::Cname(Name::checked(area, at)),
+        _ => read_other(record_type, class, area, at),
     }
-    read_other(record_type, class, area, at)
 }
 
 #[inline(never)]

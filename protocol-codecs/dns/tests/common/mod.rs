@@ -4,7 +4,8 @@
 
 use codec_dns::{Builder, EncodeError, Message, Name, RecordType, Section};
 
-pub(crate) const SECTIONS: [Section; 3] = [Section::Answer, Section::Authority, Section::Additional];
+pub(crate) const SECTIONS: [Section; 3] =
+    [Section::Answer, Section::Authority, Section::Additional];
 
 /// The message, built anew from what was decoded; a TSIG record is left out.
 pub(crate) fn rebuild(message: &Message<'_>) -> Result<Vec<u8>, EncodeError> {
@@ -45,7 +46,13 @@ pub(crate) fn content(message: &Message<'_>) -> Vec<String> {
 }
 
 /// A record's octets: name, type, class, TTL, and RDATA behind its length.
-pub(crate) fn record(name: &[u8], record_type: RecordType, class: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
+pub(crate) fn record(
+    name: &[u8],
+    record_type: RecordType,
+    class: u16,
+    ttl: u32,
+    rdata: &[u8],
+) -> Vec<u8> {
     let mut octets = name.to_vec();
     octets.extend(record_type.0.to_be_bytes());
     octets.extend(class.to_be_bytes());
