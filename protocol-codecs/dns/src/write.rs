@@ -169,11 +169,13 @@ impl<'a> Writer<'a> {
     /// A name; with `compress`, the rest of it is a pointer as soon as that is in the message already, in
     /// the same case (RFC 1035 §4.1.4). The one and the other can be pointed to.
     pub(crate) fn name(&mut self, name: Name<'_>, compress: bool) -> Result<(), Refused> {
+        // Not the name's own labels, which do not end yet.
+        let known = self.known;
         let mut rest = name;
         let mut labels = name.labels();
         while let Some(label) = labels.next() {
             let mark = [label.len() as u8, label.first().copied().unwrap_or_default()];
-            if compress && let Some(at) = self.find(rest, mark) {
+            if compress && let Some(at) = self.find(known, rest, mark) {
                 return self.u16(u16::from(POINTER) << 8 | at);
             }
             self.remember(mark);
@@ -188,8 +190,8 @@ impl<'a> Writer<'a> {
     }
 
     #[inline(always)]
-    fn find(&self, name: Name<'_>, mark: [u8; 2]) -> Option<u16> {
-        let places = self.places.get(..self.known).unwrap_or_default();
+    fn find(&self, known: usize, name: Name<'_>, mark: [u8; 2]) -> Option<u16> {
+        let places = self.places.get(..known).unwrap_or_default();
         let found = places.iter().find(|place| {
             place.mark == mark && Name::checked(&*self.out, usize::from(place.at)).eq_exact(name)
         });

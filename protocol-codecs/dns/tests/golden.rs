@@ -457,6 +457,18 @@ fn a_response_echoes_what_it_has_to() {
 }
 
 #[test]
+fn a_name_does_not_point_into_itself() {
+    let repeated = name("com.com.com");
+    let mut out = [0; 64];
+    let mut builder = Builder::new(&mut out, 1, Flags::QR).unwrap();
+    let data = RecordData::Ns(repeated.as_name());
+    builder.record(Section::Answer, repeated.as_name(), Class::IN, 1, &data).unwrap();
+    let len = builder.finish().unwrap();
+    assert_eq!(out[12..25], *b"\x03com\x03com\x03com\0");
+    assert_eq!(out[len - 2..len], [0xc0, 12]);
+}
+
+#[test]
 fn names_are_pointed_to_in_the_same_case_only() {
     let names: Vec<NameBuf> =
         ["a.eXample", "a.example", "b.eXample", "a.eXample", "."].map(name).into();
