@@ -53,9 +53,9 @@ impl<'a> Name<'a> {
     }
 
     /// The labels, the root's empty one excepted.
-    #[inline]
-    pub const fn labels(self) -> Labels<'a> {
-        Labels { name: self }
+    #[inline(always)]
+    pub fn labels(self) -> Labels<'a> {
+        Labels { octets: self.octets, rest: self.octets.get(self.at..).unwrap_or_default() }
     }
 
     /// Whether this is the root.
@@ -215,14 +215,16 @@ impl<'a> IntoIterator for Name<'a> {
 /// A name's labels from the first to the one below the root: 1 to 63 octets each, at most 127 of them.
 #[derive(Clone, Debug)]
 pub struct Labels<'a> {
-    name: Name<'a>,
+    octets: &'a [u8],
+    /// The octets from the next label on.
+    rest: &'a [u8],
 }
 
 impl<'a> Labels<'a> {
     /// The name that the labels to come make up.
     #[inline(always)]
     pub(crate) const fn rest(&self) -> Name<'a> {
-        self.name
+        Name { octets: self.octets, at: self.octets.len() - self.rest.len() }
     }
 }
 
@@ -232,17 +234,17 @@ impl<'a> Iterator for Labels<'a> {
     #[inline(always)]
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
-            let (&first, after) = self.name.octets.get(self.name.at..)?.split_first()?;
+            let (&first, after) = self.rest.split_first()?;
             if first < POINTER {
-                let label = after.get(..usize::from(first))?;
+                let (label, rest) = after.split_at_checked(usize::from(first))?;
                 if label.is_empty() {
                     return None;
                 }
-                self.name.at += 1 + label.len();
+                self.rest = rest;
                 return Some(label);
             }
             // Pointers were checked to lead backwards.
-            self.name.at = target(first, *after.first()?);
+            self.rest = self.octets.get(target(first, *after.first()?)..)?;
         }
     }
 }

@@ -32,6 +32,9 @@ fn header_mut(message: &mut [u8]) -> Result<&mut [u8; HEADER_LEN], DecodeError> 
 /// Takes so many seconds off all TTLs, as a cache does with what it answers (RFC 1035 §6.1.3); none gets
 /// below zero. One above 2,147,483,647 counts as zero (RFC 2181 §8).
 ///
+/// Who writes a message can have a name begin in the octets of a TTL. That name changes with the TTL, and
+/// may be none any more: what a message says is kept for certain by a [`Builder`](crate::Builder).
+///
 /// # Errors
 ///
 /// A message that does not decode. It stays as it is.

@@ -151,7 +151,7 @@ pub struct Naptr<'a> {
 pub struct Caa<'a> {
     /// Bit 0, 128: who does not understand the tag must not issue.
     pub flags: u8,
-    /// What the property is: 1 to 255 octets.
+    /// What the property is: 1 to 255 ASCII letters and digits.
     pub tag: &'a [u8],
     /// Its value.
     pub value: &'a [u8],
@@ -526,7 +526,7 @@ fn parse<'a>(
             regexp: r.string()?,
             replacement: r.name(true)?,
         }),
-        RecordType::CAA => D::Caa(Caa { flags: r.u8()?, tag: r.some_string()?, value: r.rest() }),
+        RecordType::CAA => D::Caa(Caa { flags: r.u8()?, tag: r.caa_tag()?, value: r.rest() }),
         RecordType::DS => D::Ds(r.ds()?),
         RecordType::CDS => D::Cds(r.ds()?),
         RecordType::DNSKEY => D::Dnskey(r.dnskey()?),
@@ -646,6 +646,12 @@ impl<'a, N: Names> Cursor<'a, '_, N> {
             [] => Err(self.refused()),
             octets => Ok(octets),
         }
+    }
+
+    #[inline(always)]
+    fn caa_tag(&mut self) -> Result<&'a [u8], DecodeError> {
+        let tag = self.some_string()?;
+        if tag.iter().all(u8::is_ascii_alphanumeric) { Ok(tag) } else { Err(self.refused()) }
     }
 
     /// All that is left.
@@ -803,6 +809,9 @@ impl RecordData<'_> {
                 w.name(naptr.replacement, false)
             }
             Self::Caa(caa) => {
+                if !caa.tag.iter().all(u8::is_ascii_alphanumeric) {
+                    return Err(Refused::Value);
+                }
                 w.array([caa.flags])?;
                 w.some_string(caa.tag)?;
                 w.bytes(caa.value)

@@ -608,6 +608,7 @@ fn what_would_be_refused_is_not_written() {
         (other(T::AAAA, b""), EncodeError::Rdata(T::AAAA)),
         (caa(b""), EncodeError::Rdata(T::CAA)),
         (caa(&long), EncodeError::Rdata(T::CAA)),
+        (caa(b"a-"), EncodeError::Rdata(T::CAA)),
         (RecordData::Hinfo { cpu: &long, os: b"" }, EncodeError::Rdata(T::HINFO)),
         (RecordData::Nsec3Param(param), EncodeError::Rdata(T::NSEC3PARAM)),
         (RecordData::Nsec3(nsec3), EncodeError::Rdata(T::NSEC3)),

@@ -177,6 +177,7 @@ fn rdata() -> Vec<(T, Vec<u8>, DecodeError)> {
         (T::CAA, b"\0"),
         (T::CAA, b"\0\0value"),
         (T::CAA, b"\0\x05abc"),
+        (T::CAA, b"\0\x02a-"),
         (T::DS, b"\0\0\0"),
         (T::CDS, b"\0\0\0"),
         (T::DNSKEY, b"\0\0\0"),

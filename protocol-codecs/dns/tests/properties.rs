@@ -97,7 +97,7 @@ fn data() -> impl Strategy<Value = Data> {
         1 => (any::<[u16; 3]>(), name()).prop_map(|(numbers, name)| Data::Srv(numbers, name)),
         1 => (any::<[u16; 2]>(), [octets(), octets(), octets()], name())
             .prop_map(|(numbers, strings, name)| Data::Naptr(numbers, strings, name)),
-        1 => (any::<u8>(), vec(any::<u8>(), 1..9), octets())
+        1 => (any::<u8>(), vec(b'a'..=b'z', 1..9), octets())
             .prop_map(|(flags, tag, value)| Data::Caa(flags, tag, value)),
         1 => (any::<u32>(), name(), octets())
             .prop_map(|(number, signer, signature)| Data::Rrsig(number, signer, signature)),

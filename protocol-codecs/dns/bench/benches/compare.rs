@@ -3,8 +3,9 @@
 //! Every contender starts from the octets of one message (or from names and addresses, for encoding), and
 //! everything it decoded is looked at. What the others are spared is to their advantage: `dns-parser` has no
 //! way to go through the labels of a name but to format it, so it does not; nor does it know EDNS options.
-//! `domain` is there twice, `domain-new` with the API that is to come, and that without copies of names
-//! where it can be had, and without a check of where compressed ones lead (`domain-unparsed`).
+//! `domain` is there three times: with the API that it has (`domain-base`), with the one that is to come
+//! (`domain-new`), which copies every name, and with that as far as it can be had without: then it does not
+//! look where compressed names lead, which is half of the work (`domain-unparsed`).
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
