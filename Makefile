@@ -5,11 +5,11 @@
 FILTERS := mqtt coap
 
 # What runs as wasm in the tests too: crates that need no host.
-WASM_TESTED := codec-mqtt codec-coap codec-capsule bridge filter-config policy filter-mqtt websocket filter-coap coap-http \
-  coap-egress http-server tunnels
+WASM_TESTED := codec-mqtt codec-coap codec-dns codec-capsule bridge filter-config policy filter-mqtt websocket filter-coap \
+  coap-http coap-egress http-server tunnels
 
 # What is measured beside other crates.
-BENCHED_CODECS := mqtt coap
+BENCHED_CODECS := mqtt coap dns
 
 # The integration tests start an Envoy and brokers each: more of them at once than this only makes them slow.
 TEST_THREADS ?= 2
