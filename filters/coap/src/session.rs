@@ -177,7 +177,7 @@ impl Session {
         session
     }
 
-    /// What is at the front of the input that comes before `at`.
+    /// Reads the messages that are there, and sends each of them where it goes.
     fn read(&mut self, link: &mut Link, input: &mut Input) {
         let octets = input.share();
         let mut at = 0;
