@@ -8,12 +8,9 @@
     reason = "a test may fail by panicking"
 )]
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -22,46 +19,12 @@ use bridge::{
     StatusCode, StreamId, Surroundings, Want,
 };
 use proptest::prelude::*;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+mod wire;
+
+use wire::Wire;
 
 const NOW: Duration = Duration::ZERO;
-
-/// The server's transport.
-#[derive(Clone, Default)]
-struct Wire(Rc<RefCell<(VecDeque<u8>, Vec<u8>)>>);
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let incoming = &mut self.0.borrow_mut().0;
-        if incoming.is_empty() {
-            return Poll::Pending;
-        }
-        let n = incoming.len().min(buf.remaining());
-        buf.put_slice(&incoming.drain(..n).collect::<Vec<_>>());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().1.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 type Handshake =
     Pin<Box<dyn Future<Output = Result<h2::server::Connection<Wire, Bytes>, h2::Error>>>>;

@@ -7,19 +7,19 @@
     reason = "a test may fail by panicking"
 )]
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bridge::server::{Received, RequestId, Server, ServerLimits};
 use bridge::{Bytes, Ended, Method, Request, Response};
 use h2::Reason;
 use proptest::prelude::*;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+mod wire;
+
+use wire::Wire;
 
 const LIMITS: ServerLimits = ServerLimits {
     stream_window: 10_000,
@@ -27,43 +27,6 @@ const LIMITS: ServerLimits = ServerLimits {
     max_header_list_size: 16 << 10,
     max_streams: 100,
 };
-
-/// The client's transport: what it is to read, and what it wrote.
-#[derive(Clone, Default)]
-struct Wire(Rc<RefCell<(VecDeque<u8>, Vec<u8>)>>);
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let incoming = &mut self.0.borrow_mut().0;
-        if incoming.is_empty() {
-            return Poll::Pending;
-        }
-        let n = incoming.len().min(buf.remaining());
-        buf.put_slice(&incoming.drain(..n).collect::<Vec<_>>());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().1.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 /// One request of the client.
 struct Call {

@@ -11,7 +11,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -26,45 +25,12 @@ use bridge::{
 use bytes::Bytes;
 use codec_capsule::{Datagram, Decoded, UDP_PAYLOAD, decode};
 use http::Method;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tunnels::{Client, Settings, Tunnels};
 
-/// The transport of the HTTP/2 client: what it can read, and what it wrote.
-#[derive(Clone, Default)]
-struct Wire(Rc<RefCell<(VecDeque<u8>, Vec<u8>)>>);
+#[path = "../../bridge/tests/wire/mod.rs"]
+mod wire;
 
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let incoming = &mut self.0.borrow_mut().0;
-        if incoming.is_empty() {
-            return Poll::Pending;
-        }
-        let n = incoming.len().min(buf.remaining());
-        buf.put_slice(&incoming.drain(..n).collect::<Vec<_>>());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().1.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
+use wire::Wire;
 
 type Log = Rc<RefCell<Vec<String>>>;
 

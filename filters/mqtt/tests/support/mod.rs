@@ -14,12 +14,9 @@
 pub mod model;
 pub mod wire;
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -28,46 +25,13 @@ use bridge::{Bridge, Bytes, Peer, Surroundings};
 use codec_mqtt::Version;
 use filter_mqtt::{Filter, Session};
 use http::{HeaderMap, Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use wire::connack;
 
-/// The HTTP/2 server's transport: what it can read, and what it wrote.
-#[derive(Clone, Default)]
-struct Wire(Rc<RefCell<(VecDeque<u8>, Vec<u8>)>>);
+#[path = "../../../bridge/tests/wire/mod.rs"]
+mod transport;
 
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let incoming = &mut self.0.borrow_mut().0;
-        if incoming.is_empty() {
-            return Poll::Pending;
-        }
-        let n = incoming.len().min(buf.remaining());
-        buf.put_slice(&incoming.drain(..n).collect::<Vec<_>>());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().1.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
+use transport::Wire;
 
 type Server = h2::server::Connection<Wire, Bytes>;
 type Handshake = Pin<Box<dyn Future<Output = Result<Server, h2::Error>>>>;
