@@ -2,22 +2,19 @@
 //! filter, all in memory and driven by hand.
 #![allow(dead_code, reason = "each test uses another part")]
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bridge::{Bridge, Bytes, HeaderMap, Limits, Request, Response, StatusCode, Surroundings};
 use http_server::{HttpServer, Service};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A transport's two directions: what is to be read, and what was written.
-#[derive(Clone, Default)]
-pub(crate) struct Wire(Rc<RefCell<(VecDeque<u8>, Vec<u8>)>>);
+#[path = "../../../bridge/tests/wire/mod.rs"]
+mod wire;
+
+use wire::Wire;
 
 impl Wire {
     fn give(&self, octets: &[u8]) {
@@ -26,39 +23,6 @@ impl Wire {
 
     fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.borrow_mut().1)
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let incoming = &mut self.0.borrow_mut().0;
-        if incoming.is_empty() {
-            return Poll::Pending;
-        }
-        let n = incoming.len().min(buf.remaining());
-        buf.put_slice(&incoming.drain(..n).collect::<Vec<_>>());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.0.borrow_mut().1.extend_from_slice(buf);
-        Poll::Ready(Ok(buf.len()))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 
