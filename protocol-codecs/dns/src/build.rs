@@ -92,6 +92,45 @@ impl<'a> Builder<'a> {
         Ok(response)
     }
 
+    /// The message again without its OPT record, for [`edns`](Self::edns) to add another. Where that is the
+    /// last record, as almost always, the octets are taken over as they are, and what is added is not
+    /// compressed by pointing to them; else every record is written anew.
+    ///
+    /// # Errors
+    ///
+    /// No room for that, or a TSIG, whose signature covers the whole message (RFC 8945 §4.3.1).
+    pub fn again(out: &'a mut [u8], message: &Message<'_>) -> Result<Self, EncodeError> {
+        if message.is_signed() {
+            return Err(EncodeError::MetaRecord(RecordType::TSIG));
+        }
+        let mut again = Self::new(out, message.header.id, message.header.flags)?;
+        again.rcode = message.rcode();
+        let Some(body) = message.before_opt() else {
+            for question in message.questions() {
+                again.question(&question)?;
+            }
+            for section in [Section::Answer, Section::Authority, Section::Additional] {
+                for record in message.records(section) {
+                    again.copy(section, &record)?;
+                }
+            }
+            return Ok(again);
+        };
+        let (questions, records) =
+            body.split_at_checked(message.questions_end()).unwrap_or_default();
+        let full = |_| EncodeError::Full;
+        let questions = questions.get(HEADER_LEN..).unwrap_or_default();
+        again.writer.bytes(questions).map_err(full)?;
+        again.questions = again.writer.mark();
+        again.writer.bytes(records).map_err(full)?;
+        again.header = message.header;
+        if message.edns().is_some() {
+            again.header.additionals -= 1;
+        }
+        again.section = Section::Additional;
+        Ok(again)
+    }
+
     /// Sets these flags besides those that are.
     #[inline]
     pub fn set_flags(&mut self, flags: Flags) {

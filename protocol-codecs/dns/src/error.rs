@@ -56,6 +56,9 @@ pub enum DecodeError {
     },
     /// More pointers in a name than it can have labels; where it begins.
     TooManyPointers(u16),
+    /// More pointers in what pointers lead to, in this name and all in front of it, than there are octets in
+    /// front of it: with few octets they would keep every reader busy. Where the name begins.
+    TooManyNestedPointers(u16),
     /// A pointer where names are not compressed (RFC 3597 §4); where.
     PointerNotAllowed(u16),
 
@@ -90,6 +93,7 @@ impl DecodeError {
             Self::LabelType { .. } => "label_type",
             Self::PointerNotBackwards { .. } => "pointer_not_backwards",
             Self::TooManyPointers(_) => "too_many_pointers",
+            Self::TooManyNestedPointers(_) => "too_many_nested_pointers",
             Self::PointerNotAllowed(_) => "pointer_not_allowed",
             Self::Rdata(_) => "rdata",
             Self::OptMisplaced(_) => "opt_misplaced",
@@ -141,6 +145,9 @@ impl fmt::Display for DecodeError {
                 write!(f, "pointer at octet {at} leads to octet {to}")
             }
             Self::TooManyPointers(at) => write!(f, "name at octet {at} has more than 127 pointers"),
+            Self::TooManyNestedPointers(at) => {
+                write!(f, "names up to octet {at} lead to more pointers than octets")
+            }
             Self::PointerNotAllowed(at) => write!(f, "pointer at octet {at} is not allowed there"),
             Self::Rdata(record_type) => write!(f, "rdata is not in the format of {record_type}"),
             Self::OptMisplaced(section) => {

@@ -18,6 +18,10 @@
 //! pointers lead backwards, every RDATA of a known type and every known EDNS option is in its format, there
 //! is one OPT record at most and a TSIG is the last. What is unknown passes through.
 //!
+//! Few octets do not keep anybody busy who decodes a message, or reads the names in it: pointers may lead to
+//! names with pointers, but in all names together no more often than there are octets, which is several times
+//! what the names of real zones need.
+//!
 //! Names are compared without regard to the case of ASCII letters (RFC 4343), and are kept in it.
 //!
 //! Multicast DNS (RFC 6762), whose queries have several questions, and DNS Stateful Operations (RFC 8490)

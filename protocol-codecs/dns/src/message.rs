@@ -466,6 +466,23 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// The octets in front of the OPT record if that is the last one, and all if there is none. The header
+    /// among them counts it.
+    pub(crate) fn before_opt(&self) -> Option<&'a [u8]> {
+        match self.opt() {
+            None => Some(self.octets),
+            Some(opt) if opt.rdata_end == self.octets.len() => {
+                self.octets.get(..self.opt_at as usize)
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// The offset behind the questions.
+    pub(crate) const fn questions_end(&self) -> usize {
+        self.answers_at as usize
+    }
+
     /// The longest response that the sender of this query takes over UDP, in octets: 512 without EDNS,
     /// never less with it (RFC 6891 §6.2.3).
     #[inline]

@@ -439,13 +439,18 @@ struct Known {
     at: u16,
     /// Without compression.
     len: u8,
+    /// How many pointers there are in it.
+    pointers: u8,
 }
 
 /// Checks the names of one message. It remembers two of those that pointers led to, because most pointers
 /// of a message lead to the same.
 pub(crate) struct Checker {
-    question: Known,
+    /// The length of the first question's name, which is behind the header; 0 before it has been checked.
+    question_len: u8,
     last: Known,
+    /// How many pointers there were in all that pointers led to.
+    nested: u16,
 }
 
 impl Names for Checker {
@@ -459,15 +464,15 @@ impl Checker {
     #[inline(always)]
     pub(crate) const fn new() -> Self {
         // No pointer leads there: it has 14 bits.
-        let nothing = Known { at: u16::MAX, len: 0 };
-        Self { question: nothing, last: nothing }
+        let nothing = Known { at: u16::MAX, len: 0, pointers: 0 };
+        Self { question_len: 0, last: nothing, nested: 0 }
     }
 
     /// Remembers the name that has just been checked: of the first question, from the header to `end`.
     #[inline(always)]
     pub(crate) const fn remember_question(&mut self, end: usize) {
-        let len = (end - HEADER_LEN) as u8;
-        self.question = Known { at: HEADER_LEN as u16, len };
+        // There is nothing in front of it to point to.
+        self.question_len = (end - HEADER_LEN) as u8;
     }
 
     /// Checks the name at `at` and says where it ends, which is in front of the end of `area`.
@@ -506,15 +511,22 @@ impl Checker {
         pointer_at: usize,
         to: usize,
     ) -> Result<(), DecodeError> {
-        let known = if usize::from(self.question.at) == to && to < at {
-            self.question
-        } else if usize::from(self.last.at) == to && to < at {
-            self.last
+        // Whatever is checked after the question is behind it.
+        let len = if to == HEADER_LEN && self.question_len > 0 {
+            self.question_len
         } else {
-            self.last = walk(area, at, pointer_at, to)?;
-            self.last
+            if usize::from(self.last.at) != to || to >= at {
+                self.last = walk(area, at, pointer_at, to)?;
+            }
+            // Known or not, whoever reads the name follows them. The limit is what is in front of the name, so
+            // that the length of the message need not be carried along.
+            self.nested = self.nested.saturating_add(self.last.pointers.into());
+            if usize::from(self.nested) > at {
+                return Err(DecodeError::TooManyNestedPointers(at as u16));
+            }
+            self.last.len
         };
-        if pointer_at - at + usize::from(known.len) > MAX_NAME_LEN {
+        if pointer_at - at + usize::from(len) > MAX_NAME_LEN {
             return Err(DecodeError::NameTooLong(at as u16));
         }
         Ok(())
@@ -566,7 +578,9 @@ fn walk(area: &[u8], at: usize, pointer_at: usize, to: usize) -> Result<Known, D
         len += end - part_at;
         match pointer {
             // Shorter than 255 octets in front of the root.
-            None => return Ok(Known { at: to as u16, len: len as u8 + 1 }),
+            None => {
+                return Ok(Known { at: to as u16, len: len as u8 + 1, pointers: pointers - 1 });
+            }
             Some(_) if pointers == MAX_POINTERS => {
                 return Err(DecodeError::TooManyPointers(at as u16));
             }

@@ -9,7 +9,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use codec_dns::DecodeError::{self, *};
 use codec_dns::{
@@ -127,6 +127,7 @@ fn messages() -> Vec<(Vec<u8>, DecodeError)> {
             NameTooLong(277),
         ),
         (chain(127, &[126]), TooManyPointers(282)),
+        (chain(127, &[125, 125, 62]), TooManyNestedPointers(314)),
         // OPT and TSIG.
         (with([1, 1, 0, 0], &[&opt]), OptMisplaced(Section::Answer)),
         (with([1, 0, 1, 0], &[&opt]), OptMisplaced(Section::Authority)),
@@ -298,7 +299,7 @@ fn every_fault_has_its_error_and_none_is_left_out() {
         assert!(!error.to_string().is_empty());
         labels.insert(error.label());
     }
-    assert_eq!(labels.len(), 19, "{labels:?}");
+    assert_eq!(labels.len(), 20, "{labels:?}");
 }
 
 /// 127, whether they are gone through or known from a name before.
@@ -309,6 +310,77 @@ fn as_many_pointers_as_labels_are_followed() {
     assert_eq!(decode(&chain(127, &[126])).map(drop), Err(TooManyPointers(282)));
     let last = decode(&chain(128, &[125, 126])).map(drop);
     assert_eq!(last, Err(TooManyPointers(284 + 16)));
+}
+
+/// Gone through or known from a name before, they count alike: 126, 126 and 62 in front of octet 314.
+#[test]
+fn as_many_pointers_are_led_to_as_there_are_octets() {
+    assert_eq!(decode(&chain(127, &[125, 125, 61])).map(drop), Ok(()));
+    let one_more = decode(&chain(127, &[125, 125, 62])).map(drop);
+    assert_eq!(one_more, Err(TooManyNestedPointers(314)));
+    // Sixteen octets for each name are enough for sixteen pointers.
+    assert_eq!(decode(&chain(16, &[15; 4000])).map(drop), Ok(()));
+}
+
+/// As many names as fit, each with as many pointers as a name may have: without the limit on all of
+/// them it would be half a million.
+#[test]
+fn the_longest_message_keeps_nobody_busy() {
+    for links in [[125, 125, 125], [125, 124, 123]] {
+        let names = (65_535 - 282) / 16;
+        let octets = chain(127, &links.repeat(names / 3));
+        let Err(error @ TooManyNestedPointers(at)) = decode(&octets).map(drop) else {
+            panic!("{} octets are decoded", octets.len());
+        };
+        // All names in front of this one have been followed.
+        let followed: usize = links.iter().cycle().take((usize::from(at) - 282) / 16).sum();
+        assert!(followed <= octets.len(), "{followed} pointers");
+        assert_eq!(error.rcode(header(&octets).unwrap()), None);
+        assert_eq!(error.rcode(header(&asking(b"\0")).unwrap()), Some(Rcode::FORMERR));
+    }
+}
+
+/// The longest names there are in practice, those of IPv6 addresses (RFC 3596 §2.5), each written as its labels
+/// up to the longest ending that was written before.
+#[test]
+fn a_zone_compressed_as_far_as_it_can_be_is_decoded() {
+    let mut octets = message(0x8180, [0, 1, 0, 0], &[]);
+    let mut written = BTreeMap::new();
+    let mut records = 0_u16;
+    for n in 0_u64.. {
+        // Every second digit is any, so that endings are shared at many places.
+        let any = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) & 0x3333_3333_3333_3333;
+        let mut name: Vec<u8> = (0..16)
+            .flat_map(|digit| [1, b"0123456789abcdef"[(any >> (4 * digit)) as usize & 15]])
+            .collect();
+        name.extend(b"\x01d\x01b\x01d\x03ip6\x04arpa\0");
+        let mut rest = &name[..];
+        let mut encoded = vec![];
+        while rest != b"\0" {
+            if let Some(to) = written.get(rest) {
+                encoded.extend(0xc000_u16.wrapping_add(*to).to_be_bytes());
+                break;
+            }
+            let at = octets.len() + encoded.len();
+            if at < 0x4000 {
+                written.insert(rest.to_vec(), at as u16);
+            }
+            let (label, after) = rest.split_at(1 + usize::from(rest[0]));
+            encoded.extend(label);
+            rest = after;
+        }
+        if rest == b"\0" {
+            encoded.push(0);
+        }
+        let record = record(&encoded, T::TXT, IN, 0, b"\0");
+        if octets.len() + record.len() > 65_535 {
+            break;
+        }
+        octets.extend(record);
+        records += 1;
+    }
+    octets[6..8].copy_from_slice(&records.to_be_bytes());
+    assert_eq!(decode(&octets).map(|message| message.answers().count()), Ok(records.into()));
 }
 
 #[test]

@@ -11,7 +11,9 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use codec_dns::{Decoded, EdnsOption, RecordData, RecordType, decode, frame_tcp, tcp_length};
+use codec_dns::{
+    Builder, Decoded, Edns, EdnsOption, RecordData, RecordType, decode, frame_tcp, tcp_length,
+};
 use common::{SECTIONS, content, rebuild};
 
 /// Transport, sender and octets of all lines of `peers.txt`.
@@ -46,6 +48,55 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         }
     }
     messages
+}
+
+#[test]
+fn a_message_can_be_given_another_opt_record() {
+    let messages = messages();
+    let mut moved = 0;
+    for (sender, octets) in &messages {
+        let message = decode(octets).unwrap();
+        let mut out = vec![0; octets.len() + 11];
+        let Ok(mut again) = Builder::again(&mut out, &message) else {
+            assert!(message.is_signed(), "{sender}: {message:?}");
+            continue;
+        };
+        again.edns(Edns::new(1232), None).unwrap();
+        let len = again.finish().unwrap();
+        let again = decode(&out[..len]).unwrap();
+        assert_eq!(again.edns(), Some(Edns::new(1232)));
+        assert_eq!(again.rcode(), message.rcode());
+        for section in SECTIONS {
+            assert!(again.records(section).eq(message.records(section)), "{sender}: {message:?}");
+        }
+        assert!(again.questions().eq(message.questions()));
+        assert_eq!(again.header.additionals as usize, message.additionals().count() + 1);
+        moved += usize::from(again.octets()[12..].starts_with(&octets[12..octets.len().min(28)]));
+        let mut out = vec![0; octets.len()];
+        let without = Builder::again(&mut out, &message).unwrap();
+        if message.rcode().0 < 16 {
+            let len = without.finish().unwrap();
+            assert_eq!(decode(&out[..len]).unwrap().edns(), None);
+        }
+    }
+    assert!(moved > 100, "{moved}");
+}
+
+/// An OPT record in front of others, which point to names behind it.
+#[test]
+fn an_opt_record_that_is_not_the_last_can_be_replaced() {
+    let octets = b"\0\x07\x81\x80\0\x01\0\0\0\0\0\x03\x01a\0\0\x01\0\x01\
+        \0\0\x29\x04\xd0\0\0\0\0\0\0\
+        \x01b\0\0\x01\0\x01\0\0\0\x01\0\x04\x01\x02\x03\x04\
+        \xc0\x1e\0\x01\0\x01\0\0\0\x01\0\x04\x01\x02\x03\x05";
+    let message = decode(octets).unwrap();
+    let mut out = [0; 100];
+    let mut again = Builder::again(&mut out, &message).unwrap();
+    again.edns(Edns::new(512), None).unwrap();
+    let len = again.finish().unwrap();
+    let again = decode(&out[..len]).unwrap();
+    assert!(again.additionals().eq(message.additionals()));
+    assert_eq!(again.edns(), Some(Edns::new(512)));
 }
 
 #[test]
