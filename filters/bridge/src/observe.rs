@@ -20,21 +20,27 @@ pub trait Observer {
     fn see(&mut self, direction: Direction, octets: &[u8]) -> u64;
 
     /// So many octets passed in one direction, shown or not.
-    fn passed(&mut self, direction: Direction, octets: usize);
+    fn passed(&mut self, _direction: Direction, _octets: usize) {}
 
     /// Whether the connection may go on to its server. While this is false the client's octets
     /// are held back, so that what they say can still decide where they go.
-    fn may_proceed(&self) -> bool;
+    fn may_proceed(&self) -> bool {
+        true
+    }
 
     /// Until when [`Observer::may_proceed`] must have become true.
-    fn deadline(&self) -> Option<Duration>;
+    fn deadline(&self) -> Option<Duration> {
+        None
+    }
 
     /// The deadline passed. Returns whether the connection is to be closed.
-    fn handle_timeout(&mut self) -> bool;
+    fn handle_timeout(&mut self) -> bool {
+        false
+    }
 
     /// Calls `set` with each attribute of the connection learnt since the last call.
-    fn attributes(&mut self, set: &mut dyn FnMut(&str, &str));
+    fn attributes(&mut self, _set: &mut dyn FnMut(&str, &str)) {}
 
     /// The connection ended.
-    fn handle_close(&mut self, by: Peer);
+    fn handle_close(&mut self, _by: Peer) {}
 }

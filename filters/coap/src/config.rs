@@ -1,6 +1,5 @@
 //! The filter's configuration: what the user writes, and what it compiles to.
 
-use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -303,21 +302,12 @@ impl Settings {
             mistakes.push(Mistake::new("authority", what));
             Authority::from_static("coap")
         });
-        let mut whole = |path: &str, Whole(n): Whole, range: RangeInclusive<u64>| {
-            if !range.contains(&n) {
-                let (least, most) = (range.start(), range.end());
-                let what = format!("must be from {least} to {most} (got {n})");
-                mistakes.push(Mistake::new(path, what));
-            }
-            // The upper bounds are all below 2^32.
-            u32::try_from(n).unwrap_or(u32::MAX)
-        };
         const GIB: u64 = 1 << 30;
         let max_message_size = config.max_message_size.unwrap_or(match config.transport {
             Transport::Udp | Transport::Dtls => Whole(1472),
             Transport::Tcp => Whole(65_536),
         });
-        let max_message_size = whole(
+        let max_message_size = mistakes.whole(
             "max_message_size",
             max_message_size,
             match config.transport {
@@ -325,27 +315,34 @@ impl Settings {
                 // Who says nothing takes messages of 1152 octets (RFC 8323 §5.3.1).
                 Transport::Tcp => 1152..=16_777_216,
             },
-        );
-        let max_flows = whole("max_flows", config.max_flows, 1..=1000) as usize;
-        let max_options = whole("max_options", config.max_options, 1..=1000) as usize;
-        let max_outstanding = whole("max_outstanding", config.max_outstanding, 1..=10_000) as usize;
-        let max_retransmit = whole("max_retransmit", config.max_retransmit, 0..=10);
-        let max_body_size = whole("max_body_size", config.max_body_size, 0..=GIB) as usize;
-        let max_transfers = whole("max_transfers", config.max_transfers, 1..=1000) as usize;
+        ) as u32;
+        let max_flows = mistakes.whole("max_flows", config.max_flows, 1..=1000) as usize;
+        let max_options = mistakes.whole("max_options", config.max_options, 1..=1000) as usize;
+        let max_outstanding =
+            mistakes.whole("max_outstanding", config.max_outstanding, 1..=10_000) as usize;
+        let max_retransmit = mistakes.whole("max_retransmit", config.max_retransmit, 0..=10) as u32;
+        let max_body_size = mistakes.whole("max_body_size", config.max_body_size, 0..=GIB) as usize;
+        let max_transfers =
+            mistakes.whole("max_transfers", config.max_transfers, 1..=1000) as usize;
         let max_transfer_memory =
-            whole("max_transfer_memory", config.max_transfer_memory, 0..=4 * GIB - 1) as usize;
+            mistakes.whole("max_transfer_memory", config.max_transfer_memory, 0..=4 * GIB - 1)
+                as usize;
         let max_observations =
-            whole("max_observations", config.max_observations, 0..=10_000) as usize;
+            mistakes.whole("max_observations", config.max_observations, 0..=10_000) as usize;
         let max_cached_verdicts =
-            whole("max_cached_verdicts", config.max_cached_verdicts, 1..=1_000_000) as usize;
+            mistakes.whole("max_cached_verdicts", config.max_cached_verdicts, 1..=1_000_000)
+                as usize;
         let max_rate_limit_keys =
-            whole("max_rate_limit_keys", config.max_rate_limit_keys, 1..=10_000_000) as usize;
-        let factor = whole("amplification_factor", config.amplification_factor, 0..=1000) as usize;
+            mistakes.whole("max_rate_limit_keys", config.max_rate_limit_keys, 1..=10_000_000)
+                as usize;
+        let factor =
+            mistakes.whole("amplification_factor", config.amplification_factor, 0..=1000) as usize;
         let max_remembered =
-            whole("max_remembered", config.max_remembered, 0..=10_000_000) as usize;
+            mistakes.whole("max_remembered", config.max_remembered, 0..=10_000_000) as usize;
         let max_remembered_size =
-            whole("max_remembered_size", config.max_remembered_size, 0..=GIB) as usize;
-        let max_sessions = whole("max_sessions", config.max_sessions, 1..=1_000_000);
+            mistakes.whole("max_remembered_size", config.max_remembered_size, 0..=GIB) as usize;
+        let max_sessions =
+            mistakes.whole("max_sessions", config.max_sessions, 1..=1_000_000) as u32;
         let szx = match config.block_size {
             Whole(size @ (16 | 32 | 64 | 128 | 256 | 512 | 1024)) => {
                 size.trailing_zeros() as u8 - 4
@@ -356,22 +353,17 @@ impl Settings {
                 6
             }
         };
-        let mut time = |path: &str, Seconds(time): Seconds, least: Duration| {
-            let most = Duration::from_secs(86_400);
-            if !(least..=most).contains(&time) {
-                let what = format!("must be from {least:?} to {most:?} (got {time:?})");
-                mistakes.push(Mistake::new(path, what));
-            }
-            time
-        };
-        let tick = Duration::from_millis(100);
-        let idle_timeout = time("idle_timeout", config.idle_timeout, tick);
-        let response_timeout = time("response_timeout", config.response_timeout, tick);
+        let day = Duration::from_secs(86_400);
+        let (some, any) = (Duration::from_millis(100)..=day, Duration::ZERO..=day);
+        let idle_timeout = mistakes.time("idle_timeout", config.idle_timeout, some.clone());
+        let response_timeout =
+            mistakes.time("response_timeout", config.response_timeout, some.clone());
         let registration_timeout =
-            time("registration_timeout", config.registration_timeout, Duration::ZERO);
-        let separate_after = time("separate_after", config.separate_after, tick);
-        let ack_timeout = time("ack_timeout", config.ack_timeout, tick);
-        let transfer_timeout = time("transfer_timeout", config.transfer_timeout, tick);
+            mistakes.time("registration_timeout", config.registration_timeout, any);
+        let separate_after = mistakes.time("separate_after", config.separate_after, some.clone());
+        let ack_timeout = mistakes.time("ack_timeout", config.ack_timeout, some.clone());
+        let transfer_timeout =
+            mistakes.time("transfer_timeout", config.transfer_timeout, some.clone());
         let rules = config.rules.into_iter().enumerate();
         let rules: Vec<_> = rules
             .map(|(index, rule)| Rule::compile(rule, &format!("rules[{index}]"), mistakes))

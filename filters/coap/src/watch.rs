@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
+use bridge::Direction;
 use bridge::text::encode;
-use bridge::{Bytes, Direction, Input, Peer};
 use codec_coap::{Code, MessageType};
-use hashbrown::HashMap;
+use tunnels::watch::Watcher;
 
 use crate::Common;
 use crate::config::Transport;
@@ -16,12 +15,6 @@ use crate::wire::{self, Incoming, Malformed, Next};
 
 /// How many of a client's last message IDs are kept, to know retransmissions.
 const LAST_IDS: usize = 16;
-/// What an HTTP/2 client sends first (RFC 9113 §3.4).
-const PREFACE: usize = 24;
-/// The octets of a frame's header (RFC 9113 §4.1).
-const FRAME_HEADER: usize = 9;
-/// The largest frame: Envoy takes no larger ones.
-const MAX_FRAME: usize = 1 << 14;
 /// The largest message over TCP that is looked at. What the server and the client agree on is their
 /// business, but not all memory.
 const MAX_MESSAGE: u32 = 16 << 20;
@@ -31,155 +24,50 @@ const MAX_MESSAGE: u32 = 16 << 20;
 #[derive(Debug)]
 pub struct Observer {
     common: Rc<Common>,
-    from_client: Way,
-    to_client: Way,
-    /// The sessions in the connection, by HTTP/2 stream; over TCP there is one, with number 0.
-    sessions: HashMap<u32, Seen>,
+    /// For each session the message IDs of the client's last requests.
+    watcher: Watcher<VecDeque<u16>>,
     /// The LwM2M endpoint name, until it was told.
     endpoint: Option<String>,
 }
 
-/// Octets in one direction.
-#[derive(Debug, Default)]
-struct Way {
-    /// What was not understood yet.
-    input: Input,
-    /// The connection preface has passed.
-    begun: bool,
-    /// Nothing that follows can be understood.
-    lost: bool,
-}
-
-/// What was seen of a session.
-#[derive(Debug, Default)]
-struct Seen {
-    /// The beginnings of messages.
-    from_client: Input,
-    to_client: Input,
-    /// The message IDs of the client's last requests.
-    last_ids: VecDeque<u16>,
-}
-
-impl Seen {
-    fn partial(&mut self, direction: Direction) -> &mut Input {
-        match direction {
-            Direction::FromClient => &mut self.from_client,
-            Direction::ToClient => &mut self.to_client,
-        }
-    }
-}
-
 impl Observer {
-    fn way(&mut self, direction: Direction) -> &mut Way {
-        match direction {
-            Direction::FromClient => &mut self.from_client,
-            Direction::ToClient => &mut self.to_client,
-        }
-    }
-
     pub(crate) fn new(common: Rc<Common>) -> Self {
-        Self {
-            common,
-            from_client: Way::default(),
-            to_client: Way::default(),
-            sessions: HashMap::new(),
-            endpoint: None,
-        }
+        let is_tunnelled = common.settings.transport != Transport::Tcp;
+        let watcher = Watcher::new(is_tunnelled, common.settings.max_sessions as usize);
+        Self { common, watcher, endpoint: None }
     }
+}
 
-    /// Reads the HTTP/2 frames that are there (RFC 9113 §4.1, §6.1). An error means that those that follow
-    /// cannot be understood.
-    fn read_frames(
-        &mut self,
-        direction: Direction,
-        mut input: Input,
-    ) -> Result<Input, &'static str> {
-        const DATA: u8 = 0;
-        const RST_STREAM: u8 = 3;
-        const END_STREAM: u8 = 1;
-        const PADDED: u8 = 8;
-        let way = self.way(direction);
-        if direction == Direction::FromClient && !way.begun {
-            if input.len() < PREFACE {
-                return Ok(input);
-            }
-            way.begun = true;
-            input.skip(PREFACE);
+/// Looks at the front of a session's octets: a message is counted, and the name of an endpoint kept.
+fn look(
+    common: &Common,
+    direction: Direction,
+    last_ids: &mut VecDeque<u16>,
+    endpoint: &mut Option<String>,
+    octets: &[u8],
+) -> Result<Option<usize>, &'static str> {
+    let (len, message) = match wire::next(common.settings.transport, octets, MAX_MESSAGE) {
+        Next::Incomplete => return Ok(None),
+        Next::Nothing(len) => return Ok(Some(len)),
+        Next::Datagram { payload, len } => (len, wire::udp(payload)),
+        Next::Frame(frame) => {
+            let len = frame.len();
+            let message = wire::tcp(octets.get(..len).unwrap_or_default());
+            (len, message.map(|message| Incoming::of_tcp(message, len)))
         }
-        loop {
-            let Some(&[a, b, c, frame_type, flags, d, e, f, g]) = input.as_slice().first_chunk()
-            else {
-                return Ok(input);
-            };
-            let len = u32::from_be_bytes([0, a, b, c]) as usize;
-            if len > MAX_FRAME {
-                return Err("frame_too_long");
-            }
-            if input.len() < FRAME_HEADER + len {
-                return Ok(input);
-            }
-            input.skip(FRAME_HEADER);
-            let mut payload = input.take(len);
-            let stream = u32::from_be_bytes([d, e, f, g]) & 0x7fff_ffff;
-            if frame_type == DATA {
-                if flags & PADDED != 0 && !payload.is_empty() {
-                    let padding = usize::from(payload.split_to(1).first().copied().unwrap_or(0));
-                    payload.truncate(payload.len().saturating_sub(padding));
-                }
-                self.read(direction, stream, payload)?;
-            }
-            // The first side that ends a tunnel ends it.
-            if frame_type == RST_STREAM || frame_type == DATA && flags & END_STREAM != 0 {
-                self.sessions.remove(&stream);
+        Next::Malformed(Malformed::Capsule) => return Err("capsule_too_long"),
+        Next::Malformed(Malformed::Frame(error)) => return Err(error.label()),
+    };
+    match message {
+        Ok(message) => {
+            note(common, direction, &message, last_ids);
+            if let Some(name) = registered(direction, &message) {
+                *endpoint = Some(encode(name));
             }
         }
+        Err(error) => common.stats.decode_error(direction, error.label()),
     }
-
-    /// Reads the messages that are there. An error means that those that follow cannot be understood.
-    fn read(
-        &mut self,
-        direction: Direction,
-        stream: u32,
-        octets: Bytes,
-    ) -> Result<(), &'static str> {
-        let common = Rc::clone(&self.common);
-        let transport = common.settings.transport;
-        let most = common.settings.max_sessions as usize;
-        if self.sessions.len() >= most && !self.sessions.contains_key(&stream) {
-            return Ok(());
-        }
-        let seen = self.sessions.entry(stream).or_default();
-        let mut partial = std::mem::take(seen.partial(direction));
-        partial.push(octets);
-        loop {
-            let (len, message) = match wire::next(transport, partial.as_slice(), MAX_MESSAGE) {
-                Next::Incomplete => break,
-                Next::Nothing(len) => (len, None),
-                Next::Datagram { payload, len } => (len, Some(wire::udp(payload))),
-                Next::Frame(frame) => {
-                    let len = frame.len();
-                    let octets = partial.as_slice().get(..len).unwrap_or_default();
-                    let message = wire::tcp(octets);
-                    (len, Some(message.map(|message| Incoming::of_tcp(message, len))))
-                }
-                Next::Malformed(Malformed::Capsule) => return Err("capsule_too_long"),
-                Next::Malformed(Malformed::Frame(error)) => return Err(error.label()),
-            };
-            match message {
-                Some(Ok(message)) => {
-                    note(&common, direction, &message, &mut seen.last_ids);
-                    if let Some(name) = registered(direction, &message) {
-                        self.endpoint = Some(encode(name));
-                    }
-                }
-                Some(Err(error)) => common.stats.decode_error(direction, error.label()),
-                None => {}
-            }
-            partial.skip(len);
-        }
-        *seen.partial(direction) = partial;
-        Ok(())
-    }
+    Ok(Some(len))
 }
 
 /// Counts a message.
@@ -218,47 +106,14 @@ fn registered<'a>(direction: Direction, message: &Incoming<'a>) -> Option<&'a st
 
 impl bridge::Observer for Observer {
     fn see(&mut self, direction: Direction, octets: &[u8]) -> u64 {
-        let transport = self.common.settings.transport;
-        let way = self.way(direction);
-        if way.lost {
-            return u64::MAX;
-        }
-        let octets = Bytes::copy_from_slice(octets);
-        let rest = match transport {
-            Transport::Tcp => self.read(direction, 0, octets).map(|()| Input::default()),
-            Transport::Udp | Transport::Dtls => {
-                let mut input = std::mem::take(&mut way.input);
-                input.push(octets);
-                self.read_frames(direction, input)
-            }
-        };
-        let way = self.way(direction);
-        match rest {
-            Ok(rest) => {
-                way.input = rest;
-                0
-            }
-            Err(kind) => {
-                way.lost = true;
-                self.sessions.clear();
-                self.common.stats.decode_error(direction, kind);
-                u64::MAX
-            }
-        }
-    }
-
-    fn passed(&mut self, _: Direction, _: usize) {}
-
-    fn may_proceed(&self) -> bool {
-        true
-    }
-
-    fn deadline(&self) -> Option<Duration> {
-        None
-    }
-
-    fn handle_timeout(&mut self) -> bool {
-        false
+        let Self { common, watcher, endpoint } = self;
+        let seen = watcher.see(direction, octets, |last_ids, octets| {
+            look(common, direction, last_ids, endpoint, octets)
+        });
+        seen.unwrap_or_else(|kind| {
+            common.stats.decode_error(direction, kind);
+            u64::MAX
+        })
     }
 
     fn attributes(&mut self, set: &mut dyn FnMut(&str, &str)) {
@@ -269,8 +124,6 @@ impl bridge::Observer for Observer {
             set("coap.lwm2m_endpoint", &name);
         }
     }
-
-    fn handle_close(&mut self, _: Peer) {}
 }
 
 #[cfg(test)]

@@ -1,18 +1,15 @@
 //! Messages as they stand among a client's octets: capsules with one datagram each, or a stream of frames.
 
 use bridge::Bytes;
-use codec_capsule::{CapsuleType, Decoded as Capsuled, Header, MAX_UDP_PAYLOAD_LEN, UDP_PAYLOAD};
+use codec_capsule::MAX_UDP_PAYLOAD_LEN;
 use codec_coap::{
     Code, DecodeError, Decoded, Frame, MAX_TOKEN_LEN, Message, MessageType, Options, TcpMessage,
     decode, decode_tcp, frame_tcp,
 };
 
-use crate::config::Transport;
+use tunnels::datagram;
 
-/// The longest value of a DATAGRAM capsule: a UDP payload and its context ID.
-const MAX_CAPSULE: u64 = MAX_UDP_PAYLOAD_LEN as u64 + 8;
-/// Values of other capsules, which mean nothing here, are skipped up to this length.
-const MAX_UNKNOWN_CAPSULE: u64 = 1 << 16;
+use crate::config::Transport;
 
 /// A token that does not borrow: at most eight octets (RFC 7252 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -97,21 +94,13 @@ pub(crate) fn next(transport: Transport, octets: &[u8], max_message_size: u32) -
 }
 
 fn datagram(octets: &[u8]) -> Next<'_> {
-    let Capsuled::Complete { value: header, consumed } = codec_capsule::header(octets) else {
-        return Next::Incomplete;
-    };
-    let is_datagram = header.capsule_type == CapsuleType::DATAGRAM;
-    if header.check(if is_datagram { MAX_CAPSULE } else { MAX_UNKNOWN_CAPSULE }).is_err() {
-        return Next::Malformed(Malformed::Capsule);
-    }
-    // Not above the limit.
-    let len = consumed + header.len as usize;
-    let Some(value) = octets.get(consumed..len) else { return Next::Incomplete };
-    match codec_capsule::Datagram::decode(value) {
-        Ok(datagram) if is_datagram && datagram.context_id == UDP_PAYLOAD => {
-            Next::Datagram { payload: datagram.payload, len }
+    match datagram::next(octets) {
+        datagram::Next::Incomplete => Next::Incomplete,
+        datagram::Next::Nothing(len) => Next::Nothing(len),
+        datagram::Next::Datagram { from, len } => {
+            Next::Datagram { payload: octets.get(from..len).unwrap_or_default(), len }
         }
-        _ => Next::Nothing(len),
+        datagram::Next::Malformed => Next::Malformed(Malformed::Capsule),
     }
 }
 
@@ -156,25 +145,26 @@ impl<'a> Incoming<'a> {
 /// A datagram's message in its capsule; nothing if there can be no such message.
 pub(crate) fn capsule(message: &Message<'_>) -> Option<Bytes> {
     let len = message.encoded_len().ok().filter(|len| *len <= MAX_UDP_PAYLOAD_LEN)?;
-    // One octet of context ID: UDP payload.
-    let header = Header { capsule_type: CapsuleType::DATAGRAM, len: len as u64 + 1 };
-    let start = header.encoded_len().ok()? + 1;
-    let mut octets = vec![0; start + len];
-    header.encode(&mut octets).ok()?;
-    message.encode(octets.get_mut(start..)?).ok()?;
-    Some(Bytes::from(octets))
+    let mut octets = Vec::new();
+    let written = datagram::write(&mut octets, len, |octets| {
+        let at = octets.len();
+        octets.resize(at + len, 0);
+        octets.get_mut(at..).is_some_and(|place| message.encode(place).is_ok())
+    });
+    written.then(|| Bytes::from(octets))
 }
 
 /// A datagram in its capsule, with another message ID.
 pub(crate) fn with_id(datagram: &[u8], id: u16) -> Option<Bytes> {
-    let [first, code, _, _] = *datagram.first_chunk()?;
+    let ([first, code, _, _], rest) = datagram.split_first_chunk()?;
     let [a, b] = id.to_be_bytes();
-    let header = Header { capsule_type: CapsuleType::DATAGRAM, len: datagram.len() as u64 + 1 };
-    let mut octets = vec![0; header.encoded_len().ok()? + 1];
-    header.encode(&mut octets).ok()?;
-    octets.extend_from_slice(&[first, code, a, b]);
-    octets.extend_from_slice(datagram.get(4..)?);
-    Some(Bytes::from(octets))
+    let mut octets = Vec::new();
+    let written = datagram::write(&mut octets, datagram.len(), |octets| {
+        octets.extend_from_slice(&[*first, *code, a, b]);
+        octets.extend_from_slice(rest);
+        true
+    });
+    written.then(|| Bytes::from(octets))
 }
 
 /// A message of a stream; nothing if there can be no such message.

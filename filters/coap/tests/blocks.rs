@@ -7,13 +7,11 @@
     reason = "a test may fail by panicking"
 )]
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::message::{Msg, con, get, post};
+use crate::support::{ANNA, Bench, Worker, rules, seconds};
 use codec_coap::{Code, OptionNumber};
-use support::message::{Msg, con, get, post};
-use support::{ANNA, Bench, Worker, rules, seconds};
 
 const BLOCK1: OptionNumber = OptionNumber::BLOCK1;
 const BLOCK2: OptionNumber = OptionNumber::BLOCK2;

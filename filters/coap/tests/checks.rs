@@ -7,13 +7,11 @@
     reason = "a test may fail by panicking"
 )]
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::message::{Msg, con, get, post, put};
+use crate::support::{ANNA, Bench, Worker, rules, seconds};
 use codec_coap::{Code, MessageType, OptionNumber};
-use support::message::{Msg, con, get, post, put};
-use support::{ANNA, Bench, Worker, rules, seconds};
 
 #[test]
 fn a_check_says_everything_about_the_message_but_its_payload() {

@@ -7,14 +7,13 @@
     reason = "a test may fail by panicking"
 )]
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support;
+use crate::support::message::{Msg, con, get, non, post};
+use crate::support::{ANNA, Bench, LIMITS, Worker, millis, rules, seconds};
 use codec_coap::{Code, OptionNumber};
 use proptest::prelude::*;
-use support::message::{Msg, con, get, non, post};
-use support::{ANNA, Bench, LIMITS, Worker, millis, rules, seconds};
 
 #[test]
 fn a_flow_is_one_stream_that_says_what_it_is() {

@@ -7,12 +7,10 @@
     reason = "a test may fail by panicking"
 )]
 
-mod support;
-
+use crate::support::Bench;
+use crate::support::message::{Msg, capsule, con, get};
 use codec_coap::{Code, MessageType};
 use proptest::prelude::*;
-use support::Bench;
-use support::message::{Msg, capsule, con, get};
 
 /// What a client gets for a datagram.
 #[derive(Debug, PartialEq)]

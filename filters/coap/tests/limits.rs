@@ -7,13 +7,11 @@
     reason = "a test may fail by panicking"
 )]
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::message::{Msg, con, get, non, post};
+use crate::support::{ANNA, Bench, Worker, millis, rules, seconds};
 use codec_coap::{Code, MessageType, OptionNumber};
-use support::message::{Msg, con, get, non, post};
-use support::{ANNA, Bench, Worker, millis, rules, seconds};
 
 const ECHO: OptionNumber = OptionNumber::ECHO;
 

@@ -1,9 +1,7 @@
 //! Random sessions, and what holds in all of them.
 
-mod support;
-
+use crate::support::model::Model;
 use proptest::prelude::*;
-use support::model::Model;
 
 /// Fewer in wasm, where they take longer; `fuzz/` runs many more.
 const CASES: u32 = if cfg!(target_family = "wasm") { 60 } else { 300 };

@@ -7,11 +7,9 @@
     reason = "a test may fail by panicking"
 )]
 
-mod support;
-
+use crate::support::message::{Msg, con, get, non};
+use crate::support::{Bench, millis, rules, seconds};
 use codec_coap::{Code, MessageType, OptionNumber};
-use support::message::{Msg, con, get, non};
-use support::{Bench, millis, rules, seconds};
 
 const CON: MessageType = MessageType::Confirmable;
 const NON: MessageType = MessageType::NonConfirmable;

@@ -7,13 +7,11 @@
     reason = "a test may fail by panicking"
 )]
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::message::{Msg, con, get, post, put};
+use crate::support::{ANNA, Bench, Worker, millis, rules, seconds};
 use codec_coap::{Code, ContentFormat, MessageType, OptionNumber};
-use support::message::{Msg, con, get, post, put};
-use support::{ANNA, Bench, Worker, millis, rules, seconds};
 
 const ACK: MessageType = MessageType::Acknowledgement;
 const CON: MessageType = MessageType::Confirmable;

@@ -7,13 +7,11 @@
     reason = "a test may fail by panicking"
 )]
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::message::{Msg, con, get, post};
+use crate::support::{ANNA, Bench, Worker, millis, rules, seconds};
 use codec_coap::{Code, OptionNumber};
-use support::message::{Msg, con, get, post};
-use support::{ANNA, Bench, Worker, millis, rules, seconds};
 
 /// The idle time, and the largest delay with which it is noticed.
 const IDLE: Duration = Duration::from_secs(2);

@@ -7,14 +7,12 @@
     reason = "a test may fail by panicking"
 )]
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::message::{Msg, get, post};
+use crate::support::{ANNA, Bench, LIMITS, Worker, rules, seconds};
 use codec_coap::{Block, Code, OptionNumber, OptionValue};
 use proptest::prelude::*;
-use support::message::{Msg, get, post};
-use support::{ANNA, Bench, LIMITS, Worker, rules, seconds};
 
 const BLOCK1: OptionNumber = OptionNumber::BLOCK1;
 const BLOCK2: OptionNumber = OptionNumber::BLOCK2;

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde::de::{self, DeserializeOwned, Visitor};
+use serde::de::{self, DeserializeOwned, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
@@ -60,6 +61,32 @@ impl Mistakes {
         }
         path.push_str(rest);
         self.list.push(Mistake { path, ..mistake });
+    }
+
+    /// A number that has to be in this range; the nearest one there, if it is a mistake.
+    pub fn whole(&mut self, path: &str, Whole(n): Whole, range: RangeInclusive<u64>) -> u64 {
+        let (least, most) = range.into_inner();
+        if !(least..=most).contains(&n) {
+            self.push(Mistake::new(path, format!("must be from {least} to {most} (got {n})")));
+        }
+        n.clamp(least, most)
+    }
+
+    /// A length of time that has to be in this range; the nearest one there, if it is a mistake.
+    pub fn time(
+        &mut self,
+        path: &str,
+        Seconds(time): Seconds,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let (least, most) = range.into_inner();
+        if !(least..=most).contains(&time) {
+            // As the user would write it.
+            let from = if least.is_zero() { "0s".to_owned() } else { format!("{least:?}") };
+            let what = format!("must be from {from} to {most:?} (got {time:?})");
+            self.push(Mistake::new(path, what));
+        }
+        time.clamp(least, most)
     }
 
     /// The index in the user's document, where elements taken out still count.
@@ -191,36 +218,80 @@ impl<'de> Deserialize<'de> for Seconds {
     }
 }
 
-/// A whole number. A number in a `google.protobuf.Struct` may come as a fraction with nothing
-/// after the point.
+/// A whole number. A number in a `google.protobuf.Struct` may come as a fraction with nothing after the point, and Envoy
+/// makes text of one beyond 2,147,483,647 in a file in YAML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Whole(pub u64);
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-        impl Visitor<'_> for Number {
-            type Value = Whole;
+        // Up to here every whole number is exact.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let expected = &"a whole number that is not negative";
+        match Number::deserialize(deserializer)? {
+            Number::Whole(n) => Ok(Self(n)),
+            Number::Fraction(n) if n.fract() == 0.0 && (0.0..=EXACT).contains(&n) => {
+                Ok(Self(n as u64))
+            }
+            Number::Negative(n) => Err(de::Error::invalid_value(Unexpected::Signed(n), expected)),
+            Number::Fraction(n) => Err(de::Error::invalid_value(Unexpected::Float(n), expected)),
+        }
+    }
+}
+
+/// A number that may be a fraction: Envoy makes text of one in a file in YAML.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Fraction(pub f64);
+
+impl<'de> Deserialize<'de> for Fraction {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match Number::deserialize(deserializer)? {
+            Number::Whole(n) => n as f64,
+            Number::Negative(n) => n as f64,
+            Number::Fraction(n) => n,
+        }))
+    }
+}
+
+/// A number as it arrives, which may be as text.
+enum Number {
+    Whole(u64),
+    Negative(i64),
+    Fraction(f64),
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Numbers;
+        impl Visitor<'_> for Numbers {
+            type Value = Number;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number that is not negative")
+                f.write_str("a number")
             }
 
-            fn visit_u64<E: de::Error>(self, n: u64) -> Result<Whole, E> {
-                Ok(Whole(n))
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<Number, E> {
+                Ok(Number::Whole(n))
             }
 
-            fn visit_f64<E: de::Error>(self, n: f64) -> Result<Whole, E> {
-                // Up to here every whole number is exact.
-                const EXACT: f64 = 9_007_199_254_740_992.0;
-                if n.fract() == 0.0 && (0.0..=EXACT).contains(&n) {
-                    Ok(Whole(n as u64))
-                } else {
-                    Err(E::invalid_value(de::Unexpected::Float(n), &self))
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<Number, E> {
+                Ok(u64::try_from(n).map_or(Number::Negative(n), Number::Whole))
+            }
+
+            fn visit_f64<E: de::Error>(self, n: f64) -> Result<Number, E> {
+                Ok(Number::Fraction(n))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Number, E> {
+                let malformed = || E::invalid_value(Unexpected::Str(text), &self);
+                if let Ok(n) = text.parse() {
+                    return Ok(Number::Whole(n));
                 }
+                let n: f64 = text.parse().map_err(|_| malformed())?;
+                if n.is_finite() { Ok(Number::Fraction(n)) } else { Err(malformed()) }
             }
         }
-        deserializer.deserialize_any(Number)
+        deserializer.deserialize_any(Numbers)
     }
 }
 
@@ -230,7 +301,7 @@ mod schema {
 
     use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-    use super::{Seconds, Whole};
+    use super::{Fraction, Seconds, Whole};
 
     impl JsonSchema for Seconds {
         fn schema_name() -> Cow<'static, str> {
@@ -255,6 +326,16 @@ mod schema {
             json_schema!({ "type": "integer", "minimum": 0 })
         }
     }
+
+    impl JsonSchema for Fraction {
+        fn schema_name() -> Cow<'static, str> {
+            "Fraction".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({ "type": "number" })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -265,6 +346,7 @@ mod tests {
     #[serde(default, deny_unknown_fields)]
     struct Config {
         size: Option<Whole>,
+        share: Option<Fraction>,
         wait: Option<Seconds>,
         rules: Vec<Rule>,
     }
@@ -280,18 +362,35 @@ mod tests {
     }
 
     #[test]
+    fn numbers_and_times_have_ranges() {
+        let mut mistakes = Mistakes::default();
+        let seconds = |n| Duration::from_secs(n);
+        assert_eq!(mistakes.whole("n", Whole(5), 1..=9), 5);
+        assert_eq!(mistakes.time("t", Seconds(seconds(5)), seconds(1)..=seconds(9)), seconds(5));
+        assert_eq!(mistakes.whole("n", Whole(0), 1..=9), 1);
+        assert_eq!(mistakes.time("t", Seconds(seconds(10)), seconds(1)..=seconds(9)), seconds(9));
+        let list: Vec<_> = mistakes.into_list().iter().map(ToString::to_string).collect();
+        assert_eq!(list, ["n: must be from 1 to 9 (got 0)", "t: must be from 1s to 9s (got 10s)"]);
+    }
+
+    #[test]
     fn a_good_document_is_read() {
         let (config, mistakes) = read::<Config>(br#"{"size": 3.0, "wait": "0.25s"}"#);
         assert!(mistakes.is_empty());
         assert_eq!(config.size, Some(Whole(3)));
         assert_eq!(config.wait, Some(Seconds(Duration::from_millis(250))));
         assert_eq!(read::<Config>(b" ").0, Config::default());
+        // As Envoy hands on what stands in its own YAML.
+        let (config, mistakes) = read::<Config>(br#"{"size": "3000000000", "share": "0.5"}"#);
+        assert!(mistakes.is_empty());
+        assert_eq!(config.size, Some(Whole(3_000_000_000)));
+        assert_eq!(config.share, Some(Fraction(0.5)));
     }
 
     #[test]
     fn every_mistake_is_reported_with_its_place_in_the_users_document() {
         let json = r#"{
-            "size": -1, "wait": "soon", "sise": 3,
+            "size": -1, "share": "a half", "wait": "soon", "sise": 3,
             "rules": [{"name": "a"}, {"nam": "b", "name": 1}, {}, {"name": "c", "x": 1}, 7]
         }"#;
         assert_eq!(
@@ -303,8 +402,9 @@ mod tests {
                 "rules[2]: missing field `name` (got {})",
                 "rules[3].x: unknown field `x`, expected `name` (got 1)",
                 "rules[4]: invalid type: integer `7`, expected struct Rule (got 7)",
-                "sise: unknown field `sise`, expected one of `size`, `wait`, `rules` (got 3)",
-                "size: invalid type: integer `-1`, expected a whole number that is not negative \
+                "share: invalid value: string \"a half\", expected a number (got \"a half\")",
+                "sise: unknown field `sise`, expected one of `size`, `share`, `wait`, `rules` (got 3)",
+                "size: invalid value: integer `-1`, expected a whole number that is not negative \
                  (got -1)",
                 "wait: is not a duration such as 10s or 0.25s (got \"soon\")",
             ]

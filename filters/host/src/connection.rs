@@ -38,6 +38,10 @@ struct Delivery {
     aside: Vec<u8>,
     /// When the connection's deadline is looked at next.
     watched: Option<Duration>,
+    /// The next filter has written something since the connection was served last, and what follows is
+    /// gathered until then.
+    gathers: bool,
+    gathered: Vec<u8>,
 }
 
 /// How much of the octets passing by the observer has been shown.
@@ -50,6 +54,9 @@ struct Passage {
     /// The client's octets wait for the observer to let them proceed; it was shown so many.
     held: Option<usize>,
 }
+
+/// No more octets of the next filter are gathered.
+const MAX_GATHERED: usize = 256 << 10;
 
 /// How many octets an observer is shown at once, at least and at most: few of a large packet, whose
 /// content it skips, and many small packets, because each look costs a call.
@@ -159,8 +166,17 @@ impl<F: Filter> StreamContext for Connection<F> {
         let state = &mut *self.state.borrow_mut();
         match &mut state.session {
             Session::Bridge(bridge) => {
+                let delivery = &mut state.delivery;
                 if let Some(octets) = self.get_upstream_data(0, size) {
-                    bridge.handle_http(self.shared.now(), Bytes::from(octets));
+                    if delivery.gather(bridge, &octets) {
+                        self.set_upstream_data(0, usize::MAX, &[]);
+                        return Action::Continue;
+                    }
+                    bridge.handle_http(self.shared.now(), delivery.with_gathered(octets));
+                }
+                if self.shared.gathers && !delivery.gathers {
+                    delivery.gathers = true;
+                    self.shared.wake(self.id);
                 }
                 let (first, rest) = bridge.take_native();
                 self.set_upstream_data(0, usize::MAX, &first);
@@ -208,6 +224,10 @@ impl<F: Filter> State<F> {
             return;
         }
         if let Session::Bridge(bridge) = &mut self.session {
+            self.delivery.gathers = false;
+            if !self.delivery.gathered.is_empty() {
+                bridge.handle_http(shared.now(), self.delivery.with_gathered(Vec::new()));
+            }
             let waiting = self.delivery.left || !self.delivery.aside.is_empty();
             if waiting && bridge.accepts_native() {
                 let octets = self.delivery.take_all();
@@ -253,6 +273,28 @@ impl<F: Filter> State<F> {
 }
 
 impl Delivery {
+    /// Keeps octets of the next filter for later, if more are likely to come before that. Where octets for
+    /// the client wait for a turn, this is it.
+    fn gather<P: bridge::Protocol>(&mut self, bridge: &Bridge<P>, octets: &[u8]) -> bool {
+        let gathers = self.gathers
+            && self.gathered.len() + octets.len() <= MAX_GATHERED
+            && !bridge.next_step().native_output;
+        if gathers {
+            self.gathered.extend_from_slice(octets);
+        }
+        gathers
+    }
+
+    /// What was gathered, and these octets behind it.
+    fn with_gathered(&mut self, octets: Vec<u8>) -> Bytes {
+        if self.gathered.is_empty() {
+            return Bytes::from(octets);
+        }
+        let mut all = std::mem::take(&mut self.gathered);
+        all.extend_from_slice(&octets);
+        Bytes::from(all)
+    }
+
     /// Takes all of the client's octets, leaving Envoy's buffer as it is: it is about to be
     /// replaced.
     fn take_all(&mut self) -> Bytes {

@@ -13,6 +13,12 @@
 //! and it asks the next filter to write something (an HTTP/2 PING is always answered) where the
 //! client is to be told something and nothing else is under way.
 //!
+//! # Gathering
+//!
+//! An HTTP connection manager writes every datagram of a UDP upstream by itself. Where a filter asks for it,
+//! the first octets are read at once, and those that follow in the same turn of Envoy's event loop together
+//! after that: one look at many answers costs much less than a look at each.
+//!
 //! # Backpressure
 //!
 //! Octets that a protocol cannot consume yet stay in Envoy's read buffer, whose limit then stops
@@ -47,6 +53,12 @@ pub trait Filter: Sized + 'static {
 
     /// How connections are treated.
     fn mode(&self) -> Mode;
+
+    /// Whether what the next filter writes one after the other is read at once, where the connections are
+    /// those of many clients: it then costs less, and comes a little later.
+    fn gathers(&self) -> bool {
+        false
+    }
 
     /// A connection to be carried was accepted.
     fn carry(&self, link: &mut Link) -> Self::Protocol;
@@ -88,5 +100,85 @@ pub fn install<F: Filter>() {
 macro_rules! filter {
     ($filter:ty) => {
         $crate::proxy_wasm::main! {{ $crate::install::<$filter>() }}
+    };
+}
+
+/// Makes an enum a [`Protocol`](bridge::Protocol) whose variants have one each: `protocols!(Connection { Udp, Tcp })`.
+/// Every call goes to the one that there is.
+#[macro_export]
+macro_rules! protocols {
+    ($name:ident { $($variant:ident),+ $(,)? }) => {
+        impl $crate::bridge::Protocol for $name {
+            fn handle_native(
+                &mut self,
+                link: &mut $crate::bridge::Link,
+                input: &mut $crate::bridge::Input,
+            ) -> $crate::bridge::Want {
+                match self { $(Self::$variant(protocol) => protocol.handle_native(link, input)),+ }
+            }
+
+            fn handle_native_end(
+                &mut self,
+                link: &mut $crate::bridge::Link,
+            ) {
+                match self { $(Self::$variant(protocol) => protocol.handle_native_end(link)),+ }
+            }
+
+            fn handle_response(
+                &mut self,
+                link: &mut $crate::bridge::Link,
+                stream: $crate::bridge::StreamId,
+                response: $crate::bridge::Response<()>,
+            ) {
+                match self { $(Self::$variant(protocol) => protocol.handle_response(link, stream, response)),+ }
+            }
+
+            fn handle_body(
+                &mut self,
+                link: &mut $crate::bridge::Link,
+                stream: $crate::bridge::StreamId,
+                body: $crate::bridge::Bytes,
+            ) {
+                match self { $(Self::$variant(protocol) => protocol.handle_body(link, stream, body)),+ }
+            }
+
+            fn handle_ended(
+                &mut self,
+                link: &mut $crate::bridge::Link,
+                stream: $crate::bridge::StreamId,
+                how: $crate::bridge::Ended,
+            ) {
+                match self { $(Self::$variant(protocol) => protocol.handle_ended(link, stream, how)),+ }
+            }
+
+            fn handle_writable(
+                &mut self,
+                link: &mut $crate::bridge::Link,
+                stream: $crate::bridge::StreamId,
+            ) {
+                match self { $(Self::$variant(protocol) => protocol.handle_writable(link, stream)),+ }
+            }
+
+            fn settle(
+                &mut self,
+                link: &mut $crate::bridge::Link,
+            ) -> bool {
+                match self { $(Self::$variant(protocol) => protocol.settle(link)),+ }
+            }
+
+            fn handle_timeout(
+                &mut self,
+                link: &mut $crate::bridge::Link,
+            ) {
+                match self { $(Self::$variant(protocol) => protocol.handle_timeout(link)),+ }
+            }
+
+            fn handle_close(
+                &mut self,
+                by: $crate::bridge::Peer,
+            ) {
+                match self { $(Self::$variant(protocol) => protocol.handle_close(by)),+ }
+            }
+        }
     };
 }

@@ -39,6 +39,7 @@ struct Root<F: Filter> {
 pub(crate) struct Shared<F: Filter> {
     pub(crate) filter: F,
     pub(crate) mode: Mode,
+    pub(crate) gathers: bool,
     queue: u32,
     started: Instant,
     connections: RefCell<HashMap<u32, Rc<RefCell<State<F>>>>>,
@@ -143,6 +144,7 @@ impl<F: Filter> RootContext for Root<F> {
         self.set_tick_period(TICK);
         self.shared = Some(Rc::new(Shared {
             mode: filter.mode(),
+            gathers: filter.gathers(),
             filter,
             queue,
             started: Instant::now(),

@@ -1,6 +1,5 @@
 //! The filter's configuration: what the user writes, and what it compiles to.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use codec_mqtt::MAX_PACKET_SIZE;
@@ -269,34 +268,35 @@ impl Settings {
             ));
         }
         let packet = SMALLEST_CONNECT..=u64::from(MAX_PACKET_SIZE);
-        let mut whole = |path: &str, Whole(n): Whole, range: RangeInclusive<u64>| {
-            if !range.contains(&n) {
-                let (least, most) = (range.start(), range.end());
-                mistakes
-                    .push(Mistake::new(path, format!("must be from {least} to {most} (got {n})")));
-            }
-            // The upper bounds are all below 2^32.
-            u32::try_from(n).unwrap_or(u32::MAX)
-        };
-        let small = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        let max_connect_size = whole("max_connect_size", config.max_connect_size, packet.clone());
-        let max_packet_size = whole("max_packet_size", config.max_packet_size, packet.clone());
-        let max_buffered_size = whole("max_buffered_size", config.max_buffered_size, packet);
+        let small = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+        let max_connect_size =
+            mistakes.whole("max_connect_size", config.max_connect_size, packet.clone());
+        let max_packet_size =
+            mistakes.whole("max_packet_size", config.max_packet_size, packet.clone()) as u32;
+        let max_buffered_size =
+            mistakes.whole("max_buffered_size", config.max_buffered_size, packet);
         let max_pending_messages =
-            whole("max_pending_messages", config.max_pending_messages, 1..=1000);
-        let max_pending_size =
-            whole("max_pending_size", config.max_pending_size, 1024..=u64::from(MAX_PACKET_SIZE));
+            mistakes.whole("max_pending_messages", config.max_pending_messages, 1..=1000);
+        let max_pending_size = mistakes.whole(
+            "max_pending_size",
+            config.max_pending_size,
+            1024..=u64::from(MAX_PACKET_SIZE),
+        );
         let max_cached_verdicts =
-            whole("max_cached_verdicts", config.max_cached_verdicts, 1..=1_000_000);
+            mistakes.whole("max_cached_verdicts", config.max_cached_verdicts, 1..=1_000_000);
         let max_rate_limit_keys =
-            whole("max_rate_limit_keys", config.max_rate_limit_keys, 1..=10_000_000);
-        let max_topic_length = whole("max_topic_length", config.max_topic_length, 1..=65_535);
-        let max_topic_levels = whole("max_topic_levels", config.max_topic_levels, 1..=65_535);
-        let max_topic_aliases = whole("max_topic_aliases", config.max_topic_aliases, 0..=1000);
-        let max_subscriptions =
-            config.max_subscriptions.map(|n| whole("max_subscriptions", n, 0..=1_000_000) as usize);
+            mistakes.whole("max_rate_limit_keys", config.max_rate_limit_keys, 1..=10_000_000);
+        let max_topic_length =
+            mistakes.whole("max_topic_length", config.max_topic_length, 1..=65_535);
+        let max_topic_levels =
+            mistakes.whole("max_topic_levels", config.max_topic_levels, 1..=65_535);
+        let max_topic_aliases =
+            mistakes.whole("max_topic_aliases", config.max_topic_aliases, 0..=1000);
+        let max_subscriptions = config
+            .max_subscriptions
+            .map(|n| mistakes.whole("max_subscriptions", n, 0..=1_000_000) as usize);
         let max_in_flight =
-            config.max_in_flight.map(|n| small(whole("max_in_flight", n, 1..=65_535)));
+            config.max_in_flight.map(|n| small(mistakes.whole("max_in_flight", n, 1..=65_535)));
         let topic_prefix = Template::compile(&config.topic_prefix, mistakes);
         let rules = config.rules.into_iter().enumerate();
         let rules: Vec<_> = rules

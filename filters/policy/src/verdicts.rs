@@ -14,7 +14,7 @@ pub struct Verdicts<V> {
     most: usize,
 }
 
-impl<V: Copy> Verdicts<V> {
+impl<V: Clone> Verdicts<V> {
     /// Room for so many answers.
     #[must_use]
     pub fn new(most: usize) -> Self {
@@ -25,7 +25,7 @@ impl<V: Copy> Verdicts<V> {
     #[must_use]
     pub fn get(&self, key: &[u8], now: Duration) -> Option<V> {
         let (verdict, until) = self.by_key.get(key)?;
-        (now < *until).then_some(*verdict)
+        (now < *until).then(|| verdict.clone())
     }
 
     /// Remembers an answer until a time.

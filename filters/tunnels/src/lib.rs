@@ -1,11 +1,12 @@
-//! The UDP sessions of Envoy's `udp_proxy`, tunnelled over HTTP/2, each with a protocol of its own.
+//! The UDP sessions of Envoy's `udp_proxy`, tunnelled over HTTP/2.
 //!
 //! A `udp_proxy` with `tunneling_config` makes each of its sessions an extended CONNECT request
 //! (RFC 9298 §3.4) on one HTTP/2 connection to the internal listener that its cluster names.
-//! [`Tunnels`] is the protocol of that connection: it answers each request with 200 and carries it by a
-//! session, a [`Protocol`] whose native octets are capsules (RFC 9297 §3.2) both ways. All sessions share
-//! the one connection to the next filter, so a session costs neither a connection nor an HTTP connection
-//! manager of its own.
+//! [`Tunnels`] is the protocol of that connection where each session has a protocol of its own: it answers
+//! each request with 200 and carries it by a session, a [`Protocol`] whose native octets are capsules
+//! (RFC 9297 §3.2) both ways. [`Hub`] is the one where a [`Service`] has the datagrams of all of them. All
+//! sessions share the one connection to the next filter, so a session costs neither a connection nor an HTTP
+//! connection manager of its own.
 //!
 //! # Ending
 //!
@@ -20,6 +21,10 @@
 //! for more. What a client sends ahead of its session is bounded by [`Settings::stream_window`]. A datagram
 //! for a client whose tunnel has no room is dropped, as UDP drops.
 
+pub mod datagram;
+mod hub;
+pub mod watch;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -27,12 +32,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bridge::metrics::{Metric, Registry};
-use bridge::server::{Received, RequestId, Server, ServerLimits};
+use bridge::server::{Received, Server, ServerLimits};
 use bridge::{
     Bytes, Captured, Ended, HeaderMap, HeaderValue, Input, Link, Method, Peer, Protocol, Request,
     Response, StatusCode, StreamId, Want,
 };
 use hashbrown::HashMap;
+
+pub use bridge::server::RequestId;
+pub use hub::{Clients, Hub, Service};
 
 /// The header that says who the client is: `udp_proxy` is told to add it.
 const CLIENT: &str = "x-forwarded-for";
@@ -63,6 +71,38 @@ impl Settings {
             active: metrics.gauge("udp_sessions_active", &[]),
             dropped: metrics.counter("udp_dropped_total", &[("reason", "no_room")]),
         }
+    }
+
+    /// The server's end of a connection that was just accepted.
+    fn server(&self) -> Server {
+        Server::new(&ServerLimits {
+            stream_window: self.stream_window,
+            // Each stream has its own bound; together they may all be full.
+            connection_window: (1 << 31) - 1,
+            max_header_list_size: 16 << 10,
+            max_streams: self.max_sessions,
+        })
+    }
+
+    /// Answers a request for a tunnel. Whose it is, if it is one.
+    fn accept(&self, server: &mut Server, id: RequestId, request: Request<()>) -> Option<Client> {
+        let connect_udp = request.method() == Method::CONNECT
+            && request.extensions().get::<h2::ext::Protocol>().is_some_and(|protocol| {
+                // The only thing udp_proxy asks for.
+                protocol.as_str() == "connect-udp"
+            });
+        let mut response = Response::new(());
+        if !connect_udp {
+            self.refused.increment();
+            *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+            server.respond(id, response, true);
+            return None;
+        }
+        response.headers_mut().insert("capsule-protocol", HeaderValue::from_static("?1"));
+        server.respond(id, response, false);
+        self.opened.increment();
+        self.active.increment();
+        Some(Client::of(request))
     }
 }
 
@@ -144,17 +184,10 @@ impl<S: Protocol> Tunnels<S> {
     /// A connection that was just accepted.
     #[must_use]
     pub fn new(settings: Rc<Settings>, start: Rc<Start<S>>) -> Self {
-        let limits = ServerLimits {
-            stream_window: settings.stream_window,
-            // Each stream has its own bound; together they may all be full.
-            connection_window: (1 << 31) - 1,
-            max_header_list_size: 16 << 10,
-            max_streams: settings.max_sessions,
-        };
         Self {
+            server: settings.server(),
             settings,
             start,
-            server: Server::new(&limits),
             sessions: HashMap::new(),
             owners: HashMap::new(),
             deadlines: BinaryHeap::new(),
@@ -257,25 +290,8 @@ impl<S: Protocol> Tunnels<S> {
     }
 
     fn open(&mut self, link: &mut Link, id: RequestId, request: Request<()>) {
-        let connect_udp = request.method() == Method::CONNECT
-            && request.extensions().get::<h2::ext::Protocol>().is_some_and(|protocol| {
-                // The only thing udp_proxy asks for.
-                protocol.as_str() == "connect-udp"
-            });
-        if !connect_udp {
-            self.settings.refused.increment();
-            let mut response = Response::new(());
-            *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
-            self.server.respond(id, response, true);
-            return;
-        }
-        let mut response = Response::new(());
-        response.headers_mut().insert("capsule-protocol", HeaderValue::from_static("?1"));
-        self.server.respond(id, response, false);
-        self.settings.opened.increment();
-        self.settings.active.increment();
+        let Some(client) = self.settings.accept(&mut self.server, id, request) else { return };
         link.set_deadline(None);
-        let client = Client::of(request);
         let (protocol, _) = link.capture(|link| (self.start)(link, client));
         let mut session = Session {
             protocol,

@@ -1,9 +1,8 @@
 //! What the user writes, and what it compiles to.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use filter_config::{Mistake, Mistakes, Seconds, Whole};
+use filter_config::{Fraction, Mistake, Mistakes, Seconds, Whole};
 use serde::Deserialize;
 
 /// How HTTP requests become CoAP requests, and how CoAP servers are spoken to.
@@ -17,7 +16,7 @@ pub struct Config {
     pub ack_timeout: Seconds,
     /// The first of these times is chosen at random up to so many times as long (ACK_RANDOM_FACTOR,
     /// RFC 7252 §4.8), 1 to 10. Default 1.5.
-    pub ack_random_factor: f64,
+    pub ack_random_factor: Fraction,
     /// How often a confirmable message is sent again before the request is answered with 504
     /// (MAX_RETRANSMIT, RFC 7252 §4.8), 0 to 10. Default 4.
     pub max_retransmit: Whole,
@@ -62,7 +61,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             ack_timeout: Seconds(Duration::from_secs(2)),
-            ack_random_factor: 1.5,
+            ack_random_factor: Fraction(1.5),
             max_retransmit: Whole(4),
             response_timeout: Seconds(Duration::from_secs(60)),
             nstart: Whole(1),
@@ -120,7 +119,7 @@ impl Settings {
         let ack_timeout = time("ack_timeout", config.ack_timeout);
         let response_timeout = time("response_timeout", config.response_timeout);
         let flow_idle_timeout = time("flow_idle_timeout", config.flow_idle_timeout);
-        let ack_random_factor = config.ack_random_factor;
+        let Fraction(ack_random_factor) = config.ack_random_factor;
         if !(1.0..=10.0).contains(&ack_random_factor) {
             let what = format!("must be from 1 to 10 (got {ack_random_factor})");
             mistakes.push(Mistake::new(format!("{at}ack_random_factor"), what));
@@ -130,14 +129,7 @@ impl Settings {
             let what = format!("must be 16, 32, 64, 128, 256, 512 or 1024 (got {block_size})");
             mistakes.push(Mistake::new(format!("{at}block_size"), what));
         }
-        let mut whole = |name: &str, Whole(n): Whole, range: RangeInclusive<u64>| {
-            if !range.contains(&n) {
-                let what = format!("must be from {} to {} (got {n})", range.start(), range.end());
-                mistakes.push(Mistake::new(format!("{at}{name}"), what));
-            }
-            // The upper bounds are all below 2^32.
-            u32::try_from(n).unwrap_or(u32::MAX)
-        };
+        let mut whole = |name: &str, n, range| mistakes.whole(&format!("{at}{name}"), n, range);
         let mut size = |name: &str, n, range| whole(name, n, range) as usize;
         let nstart = size("nstart", config.nstart, 1..=1000);
         let max_queued_requests =
@@ -148,8 +140,8 @@ impl Settings {
         let max_response_size = size("max_response_size", config.max_response_size, 1..=MAX_BODY);
         let max_held_size = size("max_held_size", config.max_held_size, 1..=1 << 30);
         let max_held_events = size("max_held_events", config.max_held_events, 1..=MAX_BODY);
-        let max_retransmit = whole("max_retransmit", config.max_retransmit, 0..=10);
-        let max_requests = whole("max_requests", config.max_requests, 1..=100_000);
+        let max_retransmit = whole("max_retransmit", config.max_retransmit, 0..=10) as u32;
+        let max_requests = whole("max_requests", config.max_requests, 1..=100_000) as u32;
         let hop_limit = config.hop_limit.map(|n| whole("hop_limit", n, 1..=255) as u8);
         Self {
             ack_timeout,

@@ -21,7 +21,7 @@ use codec_coap::{
     Block, CoapOption, Code, ContentFormat, Message, MessageType, OptionNumber, OptionValue,
     Options,
 };
-use filter_config::{Mistakes, Seconds, Whole};
+use filter_config::{Fraction, Mistakes, Seconds, Whole};
 use proptest::prelude::*;
 use support::Rig;
 
@@ -55,7 +55,7 @@ impl Sent {
 
 /// No randomness in timeouts.
 fn config() -> Config {
-    Config { ack_random_factor: 1.0, ..Config::default() }
+    Config { ack_random_factor: Fraction(1.0), ..Config::default() }
 }
 
 impl World {
@@ -367,7 +367,7 @@ fn a_lost_request_is_sent_again_and_again_until_it_times_out() {
 #[test]
 fn the_first_timeout_is_random_between_its_bounds() {
     let mut world = World::with(Config {
-        ack_random_factor: 1.5,
+        ack_random_factor: Fraction(1.5),
         nstart: Whole(1000),
         max_queued_requests: Whole(0),
         ..Config::default()

@@ -8,8 +8,8 @@ use coap_egress::Egress;
 use dtls::Dtls;
 use filter_coap::config::{Mode, Transport};
 use filter_coap::{Client, Session, identity};
+use host::bridge::Link;
 use host::bridge::metrics::Registry;
-use host::bridge::{Bytes, Ended, Input, Link, Peer, Protocol, Response, StreamId, Want};
 use http_server::HttpServer;
 use tunnels::{Start, Tunnels};
 
@@ -30,32 +30,7 @@ enum Connection {
     Egress(Box<HttpServer<Egress>>),
 }
 
-macro_rules! delegate {
-    ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
-        impl Protocol for Connection {
-            $(fn $name(&mut self, $($argument: $type),*) $(-> $result)? {
-                match self {
-                    Self::Udp(tunnels) => tunnels.$name($($argument),*),
-                    Self::Dtls(tunnels) => tunnels.$name($($argument),*),
-                    Self::Tcp(session) => session.$name($($argument),*),
-                    Self::Egress(server) => server.$name($($argument),*),
-                }
-            })*
-        }
-    };
-}
-
-delegate! {
-    handle_native(link: &mut Link, input: &mut Input) -> Want;
-    handle_native_end(link: &mut Link);
-    handle_response(link: &mut Link, stream: StreamId, response: Response<()>);
-    handle_body(link: &mut Link, stream: StreamId, body: Bytes);
-    handle_ended(link: &mut Link, stream: StreamId, how: Ended);
-    handle_writable(link: &mut Link, stream: StreamId);
-    settle(link: &mut Link) -> bool;
-    handle_timeout(link: &mut Link);
-    handle_close(by: Peer);
-}
+host::protocols!(Connection { Udp, Dtls, Tcp, Egress });
 
 impl host::Filter for Module {
     type Protocol = Connection;
@@ -90,6 +65,10 @@ impl host::Filter for Module {
             Mode::Bridge | Mode::Egress => host::Mode::Bridge(self.filter.limits()),
             Mode::Observe => host::Mode::Observe,
         }
+    }
+
+    fn gathers(&self) -> bool {
+        matches!(self.filter.transport(), Transport::Udp | Transport::Dtls)
     }
 
     fn carry(&self, link: &mut Link) -> Self::Protocol {
