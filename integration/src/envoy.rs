@@ -122,6 +122,8 @@ impl Config {
             let (digits, tail) = number.split_at(end);
             let written: u16 = digits.parse().with_context(|| format!("{KEY} {digits:?}"))?;
             let used = match self.ports.get(&written) {
+                // Any port: of the kernel's choice, and another one for each socket.
+                None if written == 0 => 0,
                 Some(used) => *used,
                 None => *self.ports.entry(written).or_insert(free_port()?),
             };
@@ -233,14 +235,16 @@ impl Envoy {
 
     fn wait_until_ready(&mut self) -> Result<()> {
         // A sign that our own admin answers, not somebody else's on the same port.
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        // It compiles the module first, for each worker, which takes seconds where nothing else runs.
+        const START: Duration = Duration::from_secs(180);
+        let deadline = std::time::Instant::now() + START;
         loop {
             self.process.expect_running()?;
             if self.request("GET", "/ready").is_ok_and(|(status, _)| status == 200) {
                 return Ok(());
             }
             if std::time::Instant::now() > deadline {
-                bail!("Envoy was not ready after a minute:\n{}", self.process.stderr());
+                bail!("Envoy was not ready after {START:?}:\n{}", self.process.stderr());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -303,6 +307,12 @@ mod tests {
             yaml,
             format!("a: {{port_value: {used}}}\nb: {{port_value: 7}}\nc: {{port_value: {used}}}")
         );
+    }
+
+    #[test]
+    fn a_port_that_is_left_to_the_kernel_still_is() {
+        let mut config = Config::from_text("a: {port_value: 0}");
+        assert_eq!(config.with_ports().unwrap(), "a: {port_value: 0}");
     }
 
     #[test]

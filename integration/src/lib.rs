@@ -7,11 +7,14 @@ pub mod bench;
 pub mod broker;
 pub mod client;
 pub mod coap;
+pub mod compose;
+pub mod dns;
 pub mod envoy;
 pub mod ports;
 pub mod process;
 pub mod relay;
 pub mod setup;
+pub mod udp;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
@@ -30,15 +33,24 @@ pub fn root() -> PathBuf {
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks `probe` again and again until it answers; an error that says `what` was awaited after [`PATIENCE`].
-pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    eventually_within(PATIENCE, what, probe)
+}
+
+/// The same with another limit, for what does take its time.
+pub fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(2);
     loop {
         if let Some(answer) = probe()? {
             return Ok(answer);
         }
         if Instant::now() >= deadline {
-            bail!("waited {PATIENCE:?} in vain for {what}");
+            bail!("waited {limit:?} in vain for {what}");
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(100));

@@ -43,6 +43,12 @@ pub fn two_free_ports() -> Result<u16> {
     }
 }
 
+/// The `number`th address of 127.0.0.0/8 after 127.0.0.1: one for each of many sources.
+#[must_use]
+pub fn source(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number % 0x00FF_FFF0)
+}
+
 fn next_free(claimed: &mut Claimed) -> Result<u16> {
     loop {
         let (block, offset) = match claimed.current {

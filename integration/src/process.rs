@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal};
+use rustix::thread::CpuSet;
 
 /// What a child may allocate, in bytes: a leak under test has to end the test, not the machine.
 const MEMORY_LIMIT: u64 = 4 << 30;
@@ -144,6 +145,16 @@ impl Process {
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
+    /// Has all its threads, and those they start, run on this core.
+    pub fn pin(&self, core: usize) -> Result<()> {
+        for entry in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let name = entry?.file_name();
+            let thread = name.to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
+            rustix::thread::sched_setaffinity(thread, &only(core))?;
+        }
+        Ok(())
+    }
+
     fn log_tail(&self) -> String {
         let both = format!("{}{}", self.stdout(), self.stderr());
         let lines: Vec<&str> = both.lines().collect();
@@ -164,6 +175,17 @@ impl Drop for Process {
         // Succeeds for the last one only.
         let _ = fs::remove_dir(run_dir());
     }
+}
+
+/// Has the calling thread, and those it starts, run on this core.
+pub fn pin_this_thread(core: usize) -> Result<()> {
+    Ok(rustix::thread::sched_setaffinity(None, &only(core))?)
+}
+
+fn only(core: usize) -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(core);
+    set
 }
 
 fn run_dir() -> PathBuf {
@@ -227,6 +249,15 @@ mod tests {
         assert!(proc_dir.exists());
         drop(process);
         assert!(!proc_dir.exists());
+    }
+
+    #[test]
+    fn a_pinned_process_has_one_core() {
+        let process = Process::start("sleep", Path::new("sleep"), |_| Ok(vec!["60".into()]));
+        let process = process.unwrap();
+        process.pin(0).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+        assert!(status.contains("Cpus_allowed_list:\t0\n"), "{status}");
     }
 
     #[test]

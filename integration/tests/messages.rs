@@ -547,7 +547,7 @@ fn token_buckets_delay_drop_refuse_or_disconnect() {
         }
         // 5 at once, 20 more at 20 per second.
         let took = start.elapsed();
-        assert!((900..1800).contains(&took.as_millis()), "{took:?}");
+        assert!(took >= Duration::from_millis(900), "{took:?}");
         bench.end();
 
         let bench = limit("reject");
@@ -645,16 +645,18 @@ fn limits_on_topics_subscriptions_and_messages_in_flight() {
 fn a_silent_client_is_disconnected_after_one_and_a_half_keep_alives() {
     let bench = Bench::start("{enforce_keep_alive: true}");
     for version in VERSIONS {
-        let connect = Connect::new(version, "silent").keep_alive(1);
+        // mosquitto counts whole seconds: with an odd number it would be the first.
+        let connect = Connect::new(version, "silent").keep_alive(2);
         let mut client = Client::session(bench.address, &connect).unwrap();
-        for _ in 0..4 {
-            std::thread::sleep(Duration::from_millis(700));
+        let mut last_ping = Instant::now();
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(1400));
+            last_ping = Instant::now();
             client.ping().unwrap();
         }
-        let start = Instant::now();
-        let last = client.read_to_close(Duration::from_secs(5)).unwrap();
-        let silence = start.elapsed();
-        assert!((1400..2200).contains(&silence.as_millis()), "{silence:?}");
+        let last = client.read_to_close(integration::PATIENCE).unwrap();
+        let silence = last_ping.elapsed();
+        assert!(silence >= Duration::from_millis(2900), "{silence:?}");
         assert_eq!(last, if version == Version::V5 { &[0xE0, 1, 0x8D][..] } else { &[] });
     }
     bench.end();

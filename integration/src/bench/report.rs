@@ -157,7 +157,8 @@ pub fn machine() -> Vec<String> {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("unknown CPU", |(_, model)| model);
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // Not what this process may use: a bench may keep to some of them.
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
     let kib: u64 = read("/proc/meminfo")
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::dns::responder::respond;
+
 /// What it answers every request with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -14,6 +16,8 @@ pub enum Answer {
     NoContent,
     /// 200 and the content that came.
     Same,
+    /// 200 and what [`responder`](crate::dns::responder) answers to the DNS query that came (RFC 8484).
+    Dns,
 }
 
 /// Starts it, for as long as this process lives.
@@ -53,12 +57,31 @@ fn serve(mut stream: &TcpStream, answer: Answer) -> Result<()> {
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
             continue;
         }
+        let content = match answer {
+            Answer::Dns => answer_to(&content).context("no DNS query")?,
+            _ => std::mem::take(&mut content),
+        };
+        let content_type = match answer {
+            Answer::Dns => "content-type: application/dns-message\r\n",
+            _ => "",
+        };
+        let length = content.len();
         // One write, so one segment.
         let mut response =
-            format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").into_bytes();
+            format!("HTTP/1.1 200 OK\r\n{content_type}content-length: {length}\r\n\r\n")
+                .into_bytes();
         response.extend_from_slice(&content);
         stream.write_all(&response)?;
     }
+}
+
+/// The answer to a DNS query.
+fn answer_to(query: &[u8]) -> Option<Vec<u8>> {
+    // Room for the record.
+    let mut message = [query, &[0; 16]].concat();
+    let length = respond(&mut message, query.len())?;
+    message.truncate(length);
+    Some(message)
 }
 
 /// How many requests per second one that answers with [`Answer::Same`] takes from so many clients, with one request at a

@@ -1,6 +1,5 @@
 //! A client and a server over UDP that do nothing by themselves.
 
-use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use codec_coap::{Message, MessageType, decode};
 use super::draft::{ACK, Draft};
 use crate::PATIENCE;
 use crate::ports::free_port;
+use crate::udp::receive_within;
 
 /// A datagram as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,58 +32,16 @@ impl Datagram {
     }
 }
 
-/// A socket of its own, so a source of its own.
-#[derive(Debug)]
-pub struct Client(UdpSocket);
+impl From<Vec<u8>> for Datagram {
+    fn from(octets: Vec<u8>) -> Self {
+        Self(octets)
+    }
+}
+
+/// Receives datagrams.
+pub type Client = crate::udp::Client<Datagram>;
 
 impl Client {
-    /// One on 127.0.0.1 that talks to this address.
-    pub fn connect(server: SocketAddr) -> Result<Self> {
-        Self::connect_from(Ipv4Addr::LOCALHOST, server)
-    }
-
-    /// One with another address: all of 127.0.0.0/8 is this machine, and has its own ports.
-    pub fn connect_from(address: Ipv4Addr, server: SocketAddr) -> Result<Self> {
-        let socket = UdpSocket::bind((address, 0))?;
-        socket.connect(server)?;
-        Ok(Self(socket))
-    }
-
-    /// Where it sends from.
-    pub fn address(&self) -> Result<SocketAddr> {
-        Ok(self.0.local_addr()?)
-    }
-
-    /// Sends bytes as they are.
-    pub fn send(&self, bytes: &[u8]) -> Result<()> {
-        let sent = self.0.send(bytes)?;
-        ensure!(sent == bytes.len(), "{sent} of {} bytes were sent", bytes.len());
-        Ok(())
-    }
-
-    /// The next datagram.
-    pub fn receive(&self) -> Result<Datagram> {
-        let datagram = self.receive_within(PATIENCE)?;
-        datagram.with_context(|| format!("waited {PATIENCE:?} in vain for a datagram"))
-    }
-
-    /// The next datagram, if one comes within this time.
-    pub fn receive_within(&self, time: Duration) -> Result<Option<Datagram>> {
-        // Of length zero it would mean for ever.
-        self.0.set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
-        let mut buffer = vec![0; 65_536];
-        match self.0.recv(&mut buffer) {
-            Ok(length) => {
-                buffer.truncate(length);
-                Ok(Some(Datagram(buffer)))
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Sends a message and waits for the first that comes back: an answer, an empty acknowledgement or a reset.
     pub fn exchange(&self, draft: &Draft) -> Result<Datagram> {
         self.send(&draft.datagram())?;
@@ -120,11 +78,6 @@ impl Client {
             }
         }
     }
-
-    /// Whether nothing comes within `time`.
-    pub fn is_quiet_for(&self, time: Duration) -> Result<bool> {
-        Ok(self.receive_within(time)?.is_none())
-    }
 }
 
 /// A server that does nothing by itself.
@@ -150,18 +103,7 @@ impl Server {
 
     /// The next datagram, if one comes within this time.
     pub fn receive_within(&self, time: Duration) -> Result<Option<(Datagram, SocketAddr)>> {
-        self.0.set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
-        let mut buffer = vec![0; 65_536];
-        match self.0.recv_from(&mut buffer) {
-            Ok((length, client)) => {
-                buffer.truncate(length);
-                Ok(Some((Datagram(buffer), client)))
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+        Ok(receive_within(&self.0, time)?.map(|(octets, client)| (Datagram(octets), client)))
     }
 
     /// Sends bytes as they are.
@@ -170,10 +112,4 @@ impl Server {
         ensure!(sent == bytes.len(), "{sent} of {} bytes were sent", bytes.len());
         Ok(())
     }
-}
-
-/// The `number`th address of 127.0.0.0/8 after 127.0.0.1: one for each of many sources.
-#[must_use]
-pub fn source(number: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + number % 0x00FF_FFF0)
 }

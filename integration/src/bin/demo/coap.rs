@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use integration::coap::libcoap::Server;
 use integration::envoy::{Config, Envoy};
-use integration::process::{Process, program};
+use integration::process::Process;
 use integration::{PATIENCE, eventually};
 use serde_json::Value;
 
+use crate::commands::{expect, start};
 use crate::{Chosen, check_stop, say, text};
 
 const CONFIG: &str = "envoy-configs/coap.yaml";
@@ -239,32 +240,6 @@ impl Demo {
         self.printed = log.len();
         Ok(())
     }
-}
-
-/// Runs a command to its end, and shows it with what it said, which has to be as expected.
-fn expect(name: &str, args: &[&str], is_expected: impl Fn(&str) -> bool) -> Result<()> {
-    let mut process = start(name, args)?;
-    process.wait(PATIENCE)?;
-    let said = format!("{}{}", process.stdout(), process.stderr());
-    let said = said.trim();
-    ensure!(is_expected(said), "{name} said something else than expected: {said:?}");
-    if !said.is_empty() {
-        println!("    → {said}");
-    }
-    Ok(())
-}
-
-/// Starts a command, and shows it as a shell takes it.
-fn start(name: &str, args: &[&str]) -> Result<Process> {
-    check_stop()?;
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/+".contains(c);
-    let shown = args
-        .iter()
-        .map(|arg| if arg.chars().all(is_plain) { (*arg).to_owned() } else { format!("'{arg}'") });
-    let shown: Vec<_> = std::iter::once(name.to_owned()).chain(shown).collect();
-    println!("    {}", shown.join(" "));
-    let args = args.iter().map(|&arg| arg.to_owned()).collect();
-    Process::start(name, &program(name)?, |_| Ok(args))
 }
 
 /// Waits until a process has written this line.

@@ -1,6 +1,8 @@
-//! `make demo`: brokers, CoAP servers, Envoys and real clients on 127.0.0.1, and what Envoy saw of them.
+//! `make demo`: brokers, CoAP and DNS servers, Envoys and real clients on 127.0.0.1, and what Envoy saw of them.
 
 mod coap;
+mod commands;
+mod dns;
 mod mqtt;
 
 use std::collections::BTreeSet;
@@ -42,20 +44,25 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mut chosen = Chosen::default();
-    let ports = (mqtt::Ports::choose(&mut chosen), coap::Ports::choose(&mut chosen));
+    let mqtt = mqtt::Ports::choose(&mut chosen);
+    let coap = coap::Ports::choose(&mut chosen);
+    let dns = dns::Ports::choose(&mut chosen);
     ensure!(chosen.wrong.is_empty(), "{}", chosen.wrong.join("\nerror: "));
     let once = std::env::var("ONCE").is_ok_and(|once| !matches!(once.as_str(), "" | "0"));
-    for file in ["dist/mqtt.wasm", "dist/coap.wasm", ".build/certs/server.crt"] {
+    for file in ["dist/mqtt.wasm", "dist/coap.wasm", "dist/dns.wasm", ".build/certs/server.crt"] {
         ensure!(root().join(file).is_file(), "{file} is not there: `make wasm certs` makes it");
     }
     ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
 
-    let mut mqtt = mqtt::Demo::start(ports.0)?;
+    let mut mqtt = mqtt::Demo::start(mqtt)?;
     let shown = mqtt.show();
     with_log(shown, &mqtt.envoy)?;
-    let mut coap = coap::Demo::start(ports.1)?;
+    let mut coap = coap::Demo::start(coap)?;
     let shown = coap.show();
     with_log(shown, &coap.envoy)?;
+    let mut dns = dns::Demo::start(dns)?;
+    let shown = dns.show();
+    with_log(shown, &dns.envoy)?;
     if once {
         say("all of it worked");
         return Ok(());
@@ -64,10 +71,13 @@ fn run() -> Result<()> {
     mqtt.explain();
     println!();
     coap.explain();
+    println!();
+    dns.explain();
     loop {
         check_stop()?;
         mqtt.follow()?;
         coap.follow()?;
+        dns.follow()?;
         sleep(Duration::from_millis(300));
     }
 }

@@ -1,0 +1,35 @@
+//! Everything that takes the real Envoy, in one program: to link each file by itself took longer than to run some of them.
+
+mod chaos;
+mod cli;
+mod coap_dtls;
+mod coap_egress;
+mod coap_faults;
+mod coap_flow;
+mod coap_observe;
+mod coap_peers;
+mod coap_policy;
+mod coap_requests;
+mod coap_tcp;
+mod compose;
+mod dns_cache;
+mod dns_failover;
+mod dns_faults;
+mod dns_flow;
+mod dns_https;
+mod dns_observe;
+mod dns_peers;
+mod dns_policy;
+mod dns_tcp;
+mod faults;
+mod gateway_api;
+mod istio;
+mod kubernetes;
+mod messages;
+mod modbus;
+mod policy;
+mod recipes;
+mod seeing;
+mod sessions;
+mod visibility;
+mod websocket;
