@@ -38,6 +38,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 fn files() -> Vec<(String, String)> {
     let filters = [
         ("coap", "CoAP", schema_for!(filter_coap::config::Config)),
+        ("dns", "DNS", schema_for!(filter_dns::config::Config)),
         ("mqtt", "MQTT", schema_for!(filter_mqtt::config::Config)),
     ];
     let mut files = Vec::new();
@@ -114,6 +115,7 @@ fn type_name(field: &Value) -> String {
         return match name {
             "Whole" => "whole number".to_owned(),
             "Seconds" => "duration, `10s` or `0.25s`".to_owned(),
+            "Fraction" => "number".to_owned(),
             _ => {
                 let readable = readable(name);
                 format!("[{readable}](#{})", readable.to_lowercase().replace(' ', "-"))
