@@ -2,47 +2,56 @@
 # target/, all of them ignored by git.
 
 # The filters: each is a crate filter-<name>-wasm, built to dist/<name>.wasm.
-FILTERS := mqtt coap
+FILTERS := mqtt coap dns
 
 # What runs as wasm in the tests too: crates that need no host.
 WASM_TESTED := codec-mqtt codec-coap codec-dns codec-capsule bridge filter-config policy filter-mqtt websocket filter-coap \
-  coap-http coap-egress http-server tunnels
+  coap-http coap-egress http-server tunnels dns-cache dns-cookies dns-doh dns-limits filter-dns codec-modbus filter-modbus
 
 # What is measured beside other crates.
 BENCHED_CODECS := mqtt coap dns
 
-# The integration tests start an Envoy and brokers each: more of them at once than this only makes them slow.
-TEST_THREADS ?= 2
+# The integration tests start an Envoy and brokers each, and wait a lot: on two cores more of them at once than this only make
+# each other slow.
+TEST_THREADS ?= 3
 
 CARGO ?= cargo
 TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wasm envoy certs bench-mqtt bench-coap bench-codecs reference fmt lint clean
+.PHONY: help demo test wasm example envoy certs bench-mqtt bench-coap bench-dns bench-codecs reference dashboards images manifests fmt lint clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: wasm certs ## brokers, CoAP servers, Envoys and real clients on 127.0.0.1, until Ctrl-C (ONCE=1: once through, then exit)
+demo: wasm certs ## brokers, CoAP and DNS servers, Envoys and real clients on 127.0.0.1, until Ctrl-C (ONCE=1: once through, then exit)
 	@scripts/deps demo
 	@envoy=$$(scripts/envoy) && $(CARGO) build --release -p integration --bin demo && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/demo
 
-test: ## everything: format, lints, unit tests, tests inside wasm, integration tests against the real Envoy
+# The workspace is tested in one go: with other packages Cargo chooses other features, and compiles what they share again.
+test: ## everything: format, lints, tests inside wasm, unit tests, integration tests against the real Envoy
 	@scripts/deps test
 	@$(MAKE) --no-print-directory lint
-	$(CARGO) test --workspace --exclude integration
 	scripts/cargo-wasm test $(WASM_TESTED:%=-p %) --lib --tests
-	@$(MAKE) --no-print-directory wasm certs
+	@$(MAKE) --no-print-directory wasm example certs
 	@envoy=$$(scripts/envoy) && set -x && \
-	  ENVOY="$$envoy" $(CARGO) test -p integration -- --test-threads=$(TEST_THREADS)
+	  ENVOY="$$envoy" $(CARGO) test --workspace -- --test-threads=$(TEST_THREADS)
 
-wasm: ## every filter: dist/mqtt.wasm, dist/coap.wasm
+wasm: ## every filter: dist/mqtt.wasm, dist/coap.wasm, dist/dns.wasm
 	@scripts/cargo-wasm build --profile wasm $(FILTERS:%=-p filter-%-wasm)
 	@mkdir -p dist
 	@for filter in $(FILTERS); do \
 	  cp "$(TARGET_DIR)/wasm32-wasip1/wasm/$$filter.wasm" dist/ && ls -l "dist/$$filter.wasm" | awk '{print $$NF, $$5, "bytes"}'; \
 	done
+
+# Not optimized: it reuses what the tests inside wasm have compiled, and nobody measures it.
+example: ## the filter of docs/adding-a-protocol.md: dist/modbus.wasm
+	@scripts/cargo-wasm build -p filter-modbus-wasm
+	@mkdir -p dist && cp "$(TARGET_DIR)/wasm32-wasip1/debug/modbus.wasm" dist/
+
+images: wasm certs ## the filters as OCI images in dist/images, and the images of compose.yaml: pulled, or stand-ins where no registry is reached
+	@scripts/images
 
 envoy: ## the pinned Envoy; the last line printed is its path
 	@scripts/envoy
@@ -60,20 +69,33 @@ bench-coap: wasm certs ## direct, udp_proxy, the filter, libcoap's proxy and aio
 	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-coap && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-coap $(BENCH_ARGS)
 
+bench-dns: wasm ## direct, udp_proxy, dnsdist, unbound and the filter side by side; also writes .build/bench/dns.json
+	@scripts/deps bench-dns
+	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-dns && \
+	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-dns $(BENCH_ARGS)
+
 bench-codecs: ## the codecs beside other crates, native and in wasm (V8)
 	@scripts/deps test
 	@environment=$$(scripts/wasm-target) && eval "$$environment" && for codec in $(BENCHED_CODECS); do \
 	  echo "$$codec" && protocol-codecs/bench/run $$codec $(BENCH_ARGS) || exit; \
 	done
 
+manifests: ## the Kubernetes manifests against the CRDs in a folder: make manifests CRDS=<folder>
+	@scripts/deps manifests
+	@scripts/check-manifests "$(CRDS)" envoy-configs/istio/*.yaml envoy-configs/gateway-api/*.yaml
+
 reference: ## docs/reference, from the types that read the configuration
 	@$(CARGO) run --quiet -p reference
+
+dashboards: ## deploy/grafana/dashboards, from tools/dashboards
+	@sdk=$$(scripts/grafana-sdk) && PYTHONPATH="$$sdk" python3 -B tools/dashboards/generate.py
 
 fmt: ## format all code
 	$(CARGO) fmt --all
 
 lint: ## rustfmt and clippy, warnings are errors
 	$(CARGO) fmt --all --check
+	@scripts/check-tests
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 clean: ## remove what was built and downloaded
