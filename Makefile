@@ -33,10 +33,9 @@ demo: wasm certs ## brokers, CoAP and DNS servers, Envoys and real clients on 12
 test: ## everything: format, lints, tests inside wasm, unit tests, integration tests against the real Envoy
 	@scripts/deps test
 	@$(MAKE) --no-print-directory lint
-	scripts/cargo-wasm test $(WASM_TESTED:%=-p %) --lib --tests
+	@scripts/test-wasm $(WASM_TESTED)
 	@$(MAKE) --no-print-directory wasm example certs
-	@envoy=$$(scripts/envoy) && set -x && \
-	  ENVOY="$$envoy" $(CARGO) test --workspace -- --test-threads=$(TEST_THREADS)
+	@envoy=$$(scripts/envoy) && ENVOY="$$envoy" scripts/test-workspace --test-threads=$(TEST_THREADS)
 
 wasm: ## every filter: dist/mqtt.wasm, dist/coap.wasm, dist/dns.wasm
 	@scripts/cargo-wasm build --profile wasm $(FILTERS:%=-p filter-%-wasm)

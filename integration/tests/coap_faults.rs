@@ -209,10 +209,13 @@ fn malformed() -> Vec<Malformed> {
 fn malformed_datagrams_are_answered_as_the_standard_says_and_reach_nobody() {
     let mut setup = Setup::new().unwrap();
     let mut wrong = Vec::new();
+    // They stay until the end: with the port of another, a request would be one that came before.
+    let mut clients = Vec::new();
     for ((what, mut datagram, expected), id) in malformed().into_iter().zip(0x1000_u16..) {
         // From a source of its own, and from one that has a flow.
         for has_flow in [false, true] {
-            let client = setup.client().unwrap();
+            clients.push(setup.client().unwrap());
+            let client = clients.last().unwrap();
             if has_flow {
                 client.request(&Draft::get("small").id(1).token(b"flow")).unwrap();
             }

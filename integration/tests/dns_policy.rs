@@ -21,7 +21,8 @@ use integration::dns::udp::Client;
 use integration::eventually;
 use integration::process::{Process, program};
 
-const QUIET: Duration = Duration::from_millis(200);
+/// Well above `linger` and a tick: a query that comes from the same port in the moment in which its session ends is lost.
+const QUIET: Duration = Duration::from_millis(400);
 
 fn query(name: &str, record_type: RecordType) -> Query {
     Query::new(name, record_type).unwrap().edns(1232)
