@@ -79,6 +79,13 @@ pub fn bridge_config() -> Result<Config> {
     limited_config("token_bucket: {max_tokens: 100000, tokens_per_fill: 100000, fill_interval: 1s}")
 }
 
+/// The same with HTTP/1.1 between the filter and the connection manager, for sessions whose messages nothing looks at.
+pub fn auto_config() -> Result<Config> {
+    bridge_config()?
+        .replace("mode: bridge\n", "mode: bridge\n                codec: auto\n")?
+        .replace("codec_type: HTTP2", "codec_type: AUTO")
+}
+
 /// `envoy-configs/mqtt.yaml` with this limit of connections per client address.
 pub fn limited_config(token_bucket: &str) -> Result<Config> {
     Config::from_file("envoy-configs/mqtt.yaml")?.replace(RATE_LIMIT, token_bucket)?.replace(

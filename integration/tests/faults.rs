@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use integration::envoy::{Config, Envoy};
 use integration::ports::free_port;
-use integration::setup::{Setup, bridge_config, expect_healthy, port};
+use integration::setup::{Setup, auto_config, bridge_config, expect_healthy, port};
 use integration::wire::{
     Client, Connect, DISCONNECT, PINGREQ, VERSIONS, Version, ack, packet, publish, subscribe,
 };
@@ -58,23 +58,25 @@ fn a_broker_that_closes_mid_packet_closes_the_client_after_what_it_sent() {
 
 #[test]
 fn all_that_was_sent_before_a_disconnect_reaches_the_broker() {
-    ends_without_loss(true, |client| client.send(&DISCONNECT).unwrap());
+    ends_without_loss(bridge_config(), true, |client| client.send(&DISCONNECT).unwrap());
+    ends_without_loss(auto_config(), true, |client| client.send(&DISCONNECT).unwrap());
 }
 
 #[test]
 fn all_that_was_sent_before_a_fin_reaches_the_broker() {
-    ends_without_loss(true, |client| client.finish().unwrap());
+    ends_without_loss(bridge_config(), true, |client| client.finish().unwrap());
+    ends_without_loss(auto_config(), true, |client| client.finish().unwrap());
 }
 
 #[test]
 fn all_that_was_sent_before_a_disconnect_reaches_the_broker_even_before_its_connack() {
-    ends_without_loss(false, |client| client.send(&DISCONNECT).unwrap());
+    ends_without_loss(bridge_config(), false, |client| client.send(&DISCONNECT).unwrap());
 }
 
 /// A client connects, publishes a lot and leaves, waiting for nothing but its CONNACK, if for that; nothing of it may be
 /// missing.
-fn ends_without_loss(wait_for_connack: bool, end: impl Fn(&mut Client)) {
-    let mut setup = Setup::bridge().unwrap();
+fn ends_without_loss(config: Result<Config>, wait_for_connack: bool, end: impl Fn(&mut Client)) {
+    let mut setup = Setup::start(config.unwrap()).unwrap();
     let address = setup.mqtt().unwrap();
     for (round, version) in (0..20).zip(VERSIONS.into_iter().cycle()) {
         let mut subscriber = Client::session(address, &Connect::new(version, "sub")).unwrap();

@@ -7,11 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use integration::client::Mosquitto;
-use integration::eventually;
-use integration::setup::{Setup, port};
+use integration::setup::{Setup, auto_config, port};
 use integration::wire::{
     Client, Connect, DISCONNECT, PINGREQ, VERSIONS, publish, publish_retained, subscribe,
 };
+use integration::{PATIENCE, eventually};
 
 /// Payloads in which a displaced or repeated byte shows.
 fn pattern(length: usize) -> Vec<u8> {
@@ -42,6 +42,45 @@ fn mosquitto_clients_of_both_versions_exchange_messages_at_every_qos() {
             assert_eq!(messages, [format!("{topic} hello")]);
         }
     }
+    setup.expect_healthy().unwrap();
+}
+
+#[test]
+fn sessions_over_http_1_1_are_what_they_are_over_http_2() {
+    let mut setup = Setup::start(auto_config().unwrap()).unwrap();
+    let address = setup.mqtt().unwrap();
+    let connections =
+        |codec| setup.envoy.stat(&format!("http.mqtt.downstream_cx_{codec}_total")).unwrap();
+    for version in VERSIONS {
+        let mut subscriber = Client::session(address, &Connect::new(version, "sub")).unwrap();
+        subscriber.subscribe(&["q/#"], 2).unwrap();
+        let mut publisher = Client::session(address, &Connect::new(version, "pub")).unwrap();
+        for qos in 0..3 {
+            for size in [0, 128, 16_384, 65_536, 4 << 20] {
+                let (topic, payload) = (format!("q/{qos}"), pattern(size));
+                publisher.publish(&topic, &payload, qos).unwrap();
+                let received = subscriber.receive_publish().unwrap();
+                assert!(received == (topic, payload), "{version:?}, QoS {qos}, {size} bytes");
+            }
+        }
+        // A refusal is one.
+        let nobody = Connect::new(version, "nobody").user("blocked");
+        let (mut refused, connack) = Client::connect(address, &nobody).unwrap();
+        assert_ne!(connack.connack_code().unwrap(), 0);
+        assert_eq!(refused.read_to_close(PATIENCE).unwrap(), []);
+        // Told nothing, but closed, and nobody else is.
+        publisher.send(&[0xf0, 0xff, 0xff, 0xff, 0xff]).unwrap();
+        publisher.read_to_close(PATIENCE).unwrap();
+        subscriber.ping().unwrap();
+        subscriber.send(&DISCONNECT).unwrap();
+        assert_eq!(subscriber.read_to_close(PATIENCE).unwrap(), []);
+    }
+    assert_eq!((connections("http1"), connections("http2")), (6, 0));
+    // What is refused before there is a session is told why over HTTP/2, which can be asked for a turn.
+    let mut nobody = Client::open(address, VERSIONS[0]).unwrap();
+    nobody.send(&[0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 9, 2, 0, 60, 0, 0]).unwrap();
+    assert_eq!(nobody.expect(0x20).unwrap().connack_code().unwrap(), 0x84);
+    assert_eq!((connections("http1"), connections("http2")), (6, 1));
     setup.expect_healthy().unwrap();
 }
 

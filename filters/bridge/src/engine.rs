@@ -1,4 +1,4 @@
-//! The bridge itself: native octets on one side, HTTP/2 on the other, a protocol in between.
+//! The bridge itself: native octets on one side, HTTP on the other, a protocol in between.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 
+use crate::http1::Http1;
 use crate::http2::{Ended, Event, Http2, Limits, OpenError, StreamId};
 use crate::input::Input;
 
@@ -85,7 +86,7 @@ pub struct Link {
     surroundings: Box<dyn Surroundings>,
     /// Made when the first octet has to go to the next filter, because a connection that never
     /// says anything sensible should cost nothing.
-    http: Option<Box<Http2>>,
+    http: Option<Http>,
     lost: bool,
     replies: Replies,
     closing: bool,
@@ -93,6 +94,63 @@ pub struct Link {
     deadline: Option<Duration>,
     /// The streams opened during [`Link::capture`].
     opened: Option<Vec<StreamId>>,
+}
+
+/// The connection to the next filter.
+#[derive(Debug)]
+enum Http {
+    /// For one request.
+    One(Box<Http1>),
+    Two(Box<Http2>),
+}
+
+impl Http {
+    fn has_output(&self) -> bool {
+        match self {
+            Self::One(http) => http.has_output(),
+            Self::Two(http) => http.has_output(),
+        }
+    }
+
+    fn take_output(&mut self) -> Vec<u8> {
+        match self {
+            Self::One(http) => http.take_output(),
+            Self::Two(http) => http.take_output(),
+        }
+    }
+
+    fn send(&mut self, id: StreamId, wanted: usize, take: impl FnOnce(usize) -> Bytes) -> usize {
+        match self {
+            Self::One(http) => http.send(&take(wanted)),
+            Self::Two(http) => http.send(id, wanted, take),
+        }
+    }
+
+    fn finish(&mut self, id: StreamId) {
+        match self {
+            Self::One(http) => http.finish(),
+            Self::Two(http) => http.finish(id),
+        }
+    }
+
+    fn receive(&mut self, octets: Bytes) {
+        match self {
+            Self::One(http) => http.receive(octets),
+            Self::Two(http) => http.receive(octets),
+        }
+    }
+
+    fn poll(&mut self, events: &mut VecDeque<Event>) {
+        match self {
+            Self::One(http) => http.poll(events),
+            Self::Two(http) => http.poll(events),
+        }
+    }
+
+    /// Whether the next filter can be asked for octets.
+    fn gives_turns(&self) -> bool {
+        matches!(self, Self::Two(_))
+    }
 }
 
 /// Octets for the native peer. A single piece, the usual case, is not copied.
@@ -138,15 +196,19 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    fn http(&mut self) -> Result<&mut Http2, OpenError> {
+    /// The connection with many streams, unless there is one for a single one.
+    fn http2(&mut self) -> Result<&mut Http2, OpenError> {
         if self.lost {
             return Err(OpenError::Closed);
         }
         let http = match self.http.take() {
             Some(http) => http,
-            None => Box::new(Http2::new(&self.limits)?),
+            None => Http::Two(Box::new(Http2::new(&self.limits)?)),
         };
-        Ok(self.http.insert(http))
+        match self.http.insert(http) {
+            Http::One(_) => Err(OpenError::TooManyStreams),
+            Http::Two(http) => Ok(http),
+        }
     }
 
     /// The time, on the clock that the bridge is driven with.
@@ -166,11 +228,31 @@ impl Link {
     /// # Errors
     /// [`OpenError`] says whether trying again later can help.
     pub fn open(&mut self, request: Request<()>, end_stream: bool) -> Result<StreamId, OpenError> {
-        let stream = self.http()?.open(request, end_stream)?;
+        let stream = self.http2()?.open(request, end_stream)?;
+        self.note(stream);
+        Ok(stream)
+    }
+
+    /// Opens the only stream that there will be, if there was none before, with HTTP/1.1: it costs less, but what is replied to the
+    /// native peer is delivered no sooner than the next filter says something of itself, or not at all where [`Link::close`] comes
+    /// before that. The next filter has to take HTTP/1.1 as well as HTTP/2.
+    ///
+    /// # Errors
+    /// As for [`Link::open`].
+    pub fn open_alone(&mut self, request: Request<()>) -> Result<StreamId, OpenError> {
+        if self.http.is_some() || self.lost {
+            return self.open(request, false);
+        }
+        let max_head = self.limits.max_header_list_size as usize;
+        self.http = Some(Http::One(Box::new(Http1::new(&request, max_head)?)));
+        self.note(StreamId::ONLY);
+        Ok(StreamId::ONLY)
+    }
+
+    fn note(&mut self, stream: StreamId) {
         if let Some(opened) = &mut self.opened {
             opened.push(stream);
         }
-        Ok(stream)
     }
 
     /// Sends the first `n` octets of the input on a stream, as far as there is room, and consumes
@@ -190,7 +272,8 @@ impl Link {
     /// Whether to leave a stream's content where it is. The next filter then stops sending at
     /// [`Limits::stream_window`]; content that was on its way is still reported.
     pub fn hold(&mut self, stream: StreamId, held: bool) {
-        if let Some(http) = &mut self.http {
+        // With HTTP/1.1 the native transport's own buffer limits have to do.
+        if let Some(Http::Two(http)) = &mut self.http {
             http.hold(stream, held);
         }
     }
@@ -207,16 +290,20 @@ impl Link {
     /// too many lately, the stream is held and finished instead, and the next filter's own timeouts
     /// end it.
     pub fn reset(&mut self, stream: StreamId) {
-        if let Some(http) = &mut self.http {
-            http.reset(stream, self.now);
+        match &mut self.http {
+            Some(Http::Two(http)) => http.reset(stream, self.now),
+            Some(Http::One(http)) => http.give_up(),
+            None => {}
         }
     }
 
     /// Has no more use for a stream: ends our side, or resets the stream where our side has ended and the
     /// next filter's has not.
     pub fn abandon(&mut self, stream: StreamId) {
-        if let Some(http) = &mut self.http {
-            http.abandon(stream, self.now);
+        match &mut self.http {
+            Some(Http::Two(http)) => http.abandon(stream, self.now),
+            Some(Http::One(http)) => http.finish(),
+            None => {}
         }
     }
 
@@ -381,7 +468,7 @@ impl<P: Protocol> Bridge<P> {
     /// Asks the next filter for octets, whose arrival is a moment at which the surroundings can
     /// write to the native peer. For surroundings that cannot do that at any time.
     pub fn request_turn(&mut self) {
-        if let Ok(http) = self.link.http() {
+        if let Ok(http) = self.link.http2() {
             http.ping();
             self.poll();
         }
@@ -395,7 +482,7 @@ impl<P: Protocol> Bridge<P> {
     /// Takes the octets for the next filter.
     #[must_use]
     pub fn take_http(&mut self) -> Vec<u8> {
-        self.link.http.as_ref().map(|http| http.take_output()).unwrap_or_default()
+        self.link.http.as_mut().map(Http::take_output).unwrap_or_default()
     }
 
     /// Takes the octets for the native peer, in two pieces so that the usual single one need not
@@ -410,11 +497,13 @@ impl<P: Protocol> Bridge<P> {
     #[must_use]
     pub fn next_step(&self) -> NextStep {
         let native_output = !self.link.replies.is_empty();
+        let http = self.link.http.as_ref();
+        // When the next filter is lost, nothing is left to give a turn to write.
+        let gives_turns = !self.link.lost && http.is_none_or(Http::gives_turns);
         NextStep {
-            http_output: self.link.http.as_ref().is_some_and(|http| http.has_output()),
+            http_output: http.is_some_and(Http::has_output),
             native_output,
-            // Nothing is left to give a turn to write when the next filter is lost.
-            close: self.link.closing && (!native_output || self.link.lost),
+            close: self.link.closing && (!native_output || !gives_turns),
             deadline: self.link.deadline,
         }
     }

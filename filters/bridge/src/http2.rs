@@ -17,9 +17,14 @@ use http::{Request, Response};
 use crate::pipe::Pipe;
 use crate::woken::{Woken, waker};
 
-/// An HTTP/2 stream of one bridge (RFC 9113 §5.1.1). Never reused.
+/// An HTTP/2 stream of one bridge (RFC 9113 §5.1.1), or its only exchange in HTTP/1.1. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u32);
+
+impl StreamId {
+    /// That of a connection with no other.
+    pub(crate) const ONLY: Self = Self(1);
+}
 
 /// How much the next filter may send before it must wait, and other bounds.
 #[derive(Debug, Clone)]

@@ -1,4 +1,5 @@
-//! A sans-IO engine that carries a native protocol to the next filter as HTTP/2.
+//! A sans-IO engine that carries a native protocol to the next filter as HTTP/2, or, where one request is all that there is, as
+//! HTTP/1.1.
 //!
 //! A [`Bridge`] sits between one native peer (an MQTT client, say) and one HTTP/2 server (the next
 //! filter in the chain). A [`Protocol`] decides what the native octets mean: it opens HTTP/2
@@ -30,6 +31,7 @@
 //! windows of [`Limits`].
 
 mod engine;
+mod http1;
 mod http2;
 mod input;
 pub mod metrics;

@@ -32,6 +32,18 @@ impl Mode {
     }
 }
 
+/// How sessions travel to the HTTP connection manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    /// With HTTP/2.
+    #[default]
+    Http2,
+    /// With HTTP/1.1 where nothing looks at the messages of a session, else with HTTP/2.
+    Auto,
+}
+
 /// What becomes the `authorization` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -81,6 +93,11 @@ pub enum Failed {
 pub struct Config {
     /// What the filter does with sessions: `bridge` (default) or `observe`.
     pub mode: Mode,
+    /// How sessions travel to the HTTP connection manager: `http2` (default), or `auto`, which takes HTTP/1.1 for sessions whose
+    /// messages nothing looks at, so for all where there are no rules, no limits on messages and no `topic_prefix`. An
+    /// idle session then costs little more than half of the memory, but a client that is disconnected in the middle of such a
+    /// session for a mistake of its own is not told the reason. `auto` needs `codec_type: AUTO` in the connection manager. `bridge` only.
+    pub codec: Codec,
     /// `:authority` of a session whose client sent no TLS server name. Default `mqtt`. `bridge` only.
     pub authority: String,
     /// What becomes the `authorization` header: `basic` (default), `bearer` or `none`. `bridge` only.
@@ -154,6 +171,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
+            codec: Codec::default(),
             authority: "mqtt".to_owned(),
             authorization: Authorization::default(),
             connect_timeout: Seconds(Duration::from_secs(10)),
@@ -201,6 +219,7 @@ const SMALLEST_CONNECT: u64 = 14;
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) mode: Mode,
+    pub(crate) codec: Codec,
     pub(crate) authority: String,
     pub(crate) authorization: Authorization,
     pub(crate) connect_timeout: Duration,
@@ -311,6 +330,7 @@ impl Settings {
                 ("rules", !rules.is_empty()),
                 ("rate_limits", !rate_limits.is_empty()),
                 ("topic_prefix", !topic_prefix.is_empty()),
+                ("codec", config.codec == Codec::Auto),
             ] {
                 if used {
                     mistakes.push(Mistake::new(path, "has a meaning only with mode: bridge"));
@@ -344,6 +364,7 @@ impl Settings {
         }
         Self {
             mode: config.mode,
+            codec: config.codec,
             authority,
             authorization: config.authorization,
             connect_timeout,

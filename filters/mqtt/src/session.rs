@@ -14,6 +14,7 @@ use codec_mqtt::{
 
 use crate::Common;
 use crate::check::Check;
+use crate::config::Codec;
 use crate::http::{self, Refusal};
 use crate::limits::Per;
 use crate::message::{About, Identity, Verdict};
@@ -214,7 +215,9 @@ impl Session {
         let owner = Owner { client_id: connect.client_id, username: connect.username };
         let buckets = self.buckets(link, &owner);
         let mut messages = Messages::new(settings, &owner, &request, &prefix, buckets);
-        let stream = match link.open(request, false) {
+        let alone = settings.codec == Codec::Auto && messages.is_none();
+        let stream = if alone { link.open_alone(request) } else { link.open(request, false) };
+        let stream = match stream {
             Ok(stream) => stream,
             Err(error) => {
                 return self.refuse(link, client, &unavailable(&error.to_string()), "unavailable");

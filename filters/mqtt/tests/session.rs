@@ -185,6 +185,86 @@ fn a_session_is_one_stream_and_the_brokers_octets_reach_the_client() {
     assert_eq!(peers.registry.gauge("mqtt_sessions_active", &[("mode", "bridge")]).value(), 0);
 }
 
+/// The octets for the next filter, as they are, and what the client is told with them.
+fn exchange(peers: &mut Peers, call: impl FnOnce(&mut Bridge<Session>)) -> (String, Vec<u8>) {
+    call(&mut peers.bridge);
+    let (first, rest) = peers.bridge.take_native();
+    let http = peers.bridge.take_http();
+    (String::from_utf8_lossy(&http).into_owned(), [&first[..], &rest].concat())
+}
+
+#[test]
+fn a_session_can_be_one_exchange_of_http_1_1() {
+    let mut peers = Peers::new(r#"{"codec": "auto"}"#);
+    let client = |octets: &[u8]| Bytes::copy_from_slice(octets);
+    let (sent, _) = exchange(&mut peers, |it| it.handle_native(NOW, client(&connect(4))));
+    let (head, content) = sent.split_once("\r\n\r\n").expect("a header section");
+    let mut lines: Vec<&str> = head.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "POST / HTTP/1.1",
+            "host: mqtt",
+            "transfer-encoding: chunked",
+            "x-carry: flow",
+            "x-mqtt-clean-start: true",
+            "x-mqtt-client-id: c1",
+            "x-mqtt-keep-alive: 60",
+            "x-mqtt-version: 3.1.1",
+            "x-protocol: mqtt",
+        ]
+    );
+    assert_eq!(content.as_bytes(), [b"10\r\n", &connect(4)[..], b"\r\n"].concat());
+    let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n\x20\x02\x00\x00\r\n";
+    let (_, told) = exchange(&mut peers, |it| it.handle_http(NOW, client(answer)));
+    assert_eq!(told, b"\x20\x02\x00\x00");
+    let last = [publish(b"last"), vec![0xE0, 0]].concat();
+    let (sent, _) = exchange(&mut peers, |it| it.handle_native(NOW, client(&last)));
+    assert!(sent.ends_with("last\u{fffd}\0\r\n0\r\n\r\n"), "{sent:?}");
+    assert!(!peers.is_closed(), "the broker closes");
+    exchange(&mut peers, |it| it.handle_http(NOW, client(b"0\r\n\r\n")));
+    assert!(peers.is_closed());
+}
+
+#[test]
+fn a_refusal_over_http_1_1_becomes_a_connack_too() {
+    let mut peers = Peers::new(r#"{"codec": "auto"}"#);
+    peers.bridge.handle_native(NOW, connect(4).into());
+    let answer = Bytes::from_static(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+    let (_, told) = exchange(&mut peers, |it| it.handle_http(NOW, answer));
+    assert_eq!(told, b"\x20\x02\x00\x05");
+    assert!(peers.is_closed());
+}
+
+#[test]
+fn a_fault_in_a_session_over_http_1_1_closes_it_at_once() {
+    let mut peers = Peers::new(r#"{"codec": "auto"}"#);
+    peers.bridge.handle_native(NOW, connect(5).into());
+    let answer =
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n\x20\x03\x00\x00\x00\r\n";
+    exchange(&mut peers, |it| it.handle_http(NOW, Bytes::from_static(answer)));
+    let (sent, _) = exchange(&mut peers, |it| {
+        it.handle_native(NOW, Bytes::from_static(b"\xf0\xff\xff\xff\xff"))
+    });
+    assert_eq!(sent, "0\r\n\r\n");
+    assert!(peers.is_closed(), "there is nobody to ask for a turn to say why");
+}
+
+#[test]
+fn sessions_whose_messages_are_looked_at_need_http_2() {
+    let rule = r#"{"codec": "auto", "rules": [{"topic_filters": ["x/#"], "carry": "check"}]}"#;
+    let mut peers = Peers::new(rule);
+    peers.client(&connect(4));
+    assert!(peers.preface_seen);
+    // And so does a refusal of what is no session yet.
+    let mut peers = Peers::new(r#"{"codec": "auto"}"#);
+    peers.client(&connect(9));
+    peers.bridge.request_turn();
+    peers.collect();
+    assert!(peers.preface_seen && !peers.is_closed());
+}
+
 #[test]
 fn disconnect_is_carried_and_then_the_stream_ends_without_a_reset() {
     let mut peers = Peers::accepted(4);

@@ -148,8 +148,13 @@ fn bridged(
         return findings.error(next, what);
     };
     let codec = manager.field("codec_type");
-    if codec.as_ref().and_then(Spot::text) != Some("HTTP2") {
-        let got = codec.as_ref().and_then(Spot::text).unwrap_or("none, which is AUTO").to_owned();
+    let both = filter.protocol == Protocol::Mqtt && settings.codec() == "auto";
+    let got = codec.as_ref().and_then(Spot::text);
+    if both && got.is_some_and(|got| got != "AUTO") {
+        let what = "codec_type has to be AUTO: with codec: auto the filter before it speaks HTTP/1.1 and HTTP/2".to_owned();
+        findings.error(codec.as_ref().unwrap_or(&manager), what);
+    } else if !both && got != Some("HTTP2") {
+        let got = got.unwrap_or("none, which is AUTO").to_owned();
         let what = format!(
             "codec_type has to be HTTP2, which is what the filter before it speaks (got {got})"
         );

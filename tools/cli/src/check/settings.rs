@@ -40,6 +40,10 @@ impl Settings {
         self.text("mode", "bridge")
     }
 
+    pub(crate) fn codec(&self) -> &str {
+        self.text("codec", "http2")
+    }
+
     pub(crate) fn transport(&self) -> &str {
         self.text("transport", "udp")
     }
