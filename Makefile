@@ -84,7 +84,7 @@ manifests: ## the Kubernetes manifests against the CRDs in a folder: make manife
 	@scripts/deps manifests
 	@scripts/check-manifests "$(CRDS)" envoy-configs/istio/*.yaml envoy-configs/gateway-api/*.yaml
 
-versions: wasm example certs ## the integration tests against several versions of Envoy, of VERSIONS="1.36.4 1.38.3 …" or all
+versions: wasm example certs ## the integration tests against several versions of Envoy, of VERSIONS="1.36.4 1.38.2 …" or all
 	@scripts/deps test
 	@TEST_THREADS=$(TEST_THREADS) scripts/versions $(VERSIONS)
 
