@@ -19,7 +19,7 @@ CARGO ?= cargo
 TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wasm example envoy certs bench-mqtt bench-coap bench-dns bench-codecs reference dashboards images manifests fmt lint clean
+.PHONY: help demo test wasm example envoy certs bench-mqtt bench-coap bench-dns bench-codecs reference dashboards images manifests versions release deny fmt lint clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,16 @@ bench-codecs: ## the codecs beside other crates, native and in wasm (V8)
 manifests: ## the Kubernetes manifests against the CRDs in a folder: make manifests CRDS=<folder>
 	@scripts/deps manifests
 	@scripts/check-manifests "$(CRDS)" envoy-configs/istio/*.yaml envoy-configs/gateway-api/*.yaml
+
+versions: wasm example certs ## the integration tests against several versions of Envoy, of VERSIONS="1.36.4 1.38.2 …" or all
+	@scripts/deps test
+	@TEST_THREADS=$(TEST_THREADS) scripts/versions $(VERSIONS)
+
+release: ## dist/release: modules, images, SBOMs, licences, schemas and configurations, with checksums
+	@scripts/release
+
+deny: ## licences, sources and versions of all dependencies, and their known vulnerabilities, with cargo-deny
+	@scripts/deny
 
 reference: ## docs/reference, from the types that read the configuration
 	@$(CARGO) run --quiet -p reference
