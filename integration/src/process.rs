@@ -134,6 +134,11 @@ impl Process {
         Ok(kib * 1024)
     }
 
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> Result<u64> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count() as u64)
+    }
+
     /// CPU time used so far, user and system, in seconds.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
