@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::results::{Better, Figure, Row, Section, short, spread};
+use super::results::{Better, Figure, Row, Section, short, spread, times};
 
 /// Of one panel; two of them stand side by side.
 const WIDTH: f64 = 480.0;
@@ -124,7 +124,7 @@ fn bars(section: &Section, row: &Row) -> Panel {
             "<rect x=\"{BARS}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{fill}\"/>"
         );
         panel.line("spread", (x(figure.least), middle), (x(figure.most), middle));
-        let ratio = figure.ratio.map_or(String::new(), |ratio| format!(" ×{}", short(ratio)));
+        let ratio = figure.ratio.map_or(String::new(), |ratio| format!(" {}", times(ratio)));
         let value = format!("{}{ratio}", short(figure.median));
         panel.text(x(figure.most) + 6.0, middle + 4.0, "dim", "start", &value);
     }

@@ -132,7 +132,7 @@ impl Section {
     #[must_use]
     pub fn label(&self, row: &Row) -> String {
         match (row.at, &self.axis) {
-            (Some(at), Some(axis)) => format!("{}, {} {axis}", row.name, short(at)),
+            (Some(at), Some(axis)) => format!("{} ({axis}: {})", row.name, short(at)),
             _ => row.name.clone(),
         }
     }
@@ -164,7 +164,7 @@ impl Figure {
             let _ = write!(cell, " [{}–{}]", short(self.least), short(self.most));
         }
         if let Some(ratio) = self.ratio {
-            let _ = write!(cell, " **×{}**", short(ratio));
+            let _ = write!(cell, " **{}**", times(ratio));
         }
         cell
     }
@@ -242,6 +242,12 @@ pub fn ratios(samples: &[f64], base: &[f64]) -> Vec<f64> {
 #[must_use]
 pub fn ratio(samples: &[f64], base: &[f64]) -> Option<f64> {
     Some(median(&ratios(samples, base))).filter(|ratio| ratio.is_finite())
+}
+
+/// A ratio.
+#[must_use]
+pub fn times(ratio: f64) -> String {
+    if ratio.abs() < 10.0 { format!("×{ratio:.2}") } else { format!("×{}", short(ratio)) }
 }
 
 /// A number with as many digits as say something.
@@ -349,7 +355,7 @@ pub(super) mod tests {
             "{table}"
         );
         let curve = sections[1].table();
-        assert!(curve.contains("| cost, 10,000 connections, 1/s |"), "{curve}");
+        assert!(curve.contains("| cost (connections: 10,000), 1/s |"), "{curve}");
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Fleet {
 
     /// Lets time pass in which nobody publishes.
     pub(crate) fn rest(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 }
 

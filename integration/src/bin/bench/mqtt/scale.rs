@@ -59,7 +59,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         options.sessions <= one_each,
         "{descriptors} file descriptors for a process (ulimit -Hn) allow {one_each} sessions at most"
     );
-    let mut report = Report::new("scale", "MQTT at scale", &[side], side).over("minutes");
+    let mut report = Report::new("scale", "MQTT at scale", &[side], side).over("minute");
     measure(&options, side, &mut report)?;
     let Options { sessions, subscriptions, rate, .. } = options;
     if side == Side::Http2 {
