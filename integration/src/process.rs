@@ -150,6 +150,17 @@ impl Process {
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
+    /// For how long its threads could have run and others did, in seconds. Threads that have ended do not count.
+    pub fn waited_seconds(&self) -> Result<f64> {
+        let mut nanos = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            let waited = text.split_whitespace().nth(1).context("unexpected schedstat")?;
+            nanos += waited.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos).as_secs_f64())
+    }
+
     /// Has all its threads, and those they start, run on this core.
     pub fn pin(&self, core: usize) -> Result<()> {
         for entry in fs::read_dir(format!("/proc/{}/task", self.pid()))? {

@@ -35,7 +35,10 @@ pub fn section(section: &Section) -> Option<String> {
     let mut drawn = BTreeSet::new();
     for row in section.rows.iter().filter(|row| is_worth_seeing(row)) {
         if row.at.is_none() {
-            panels.push(bars(section, row));
+            // A bar alone says no more than its number.
+            if row.sides.len() > 1 {
+                panels.push(bars(section, row));
+            }
         } else if drawn.insert(&row.name) {
             panels.push(curves(section, row));
         }

@@ -42,6 +42,7 @@ pub(crate) fn run(options: &Options, report: &mut Report, descriptors: u64) -> R
     }
     report.condition(format!("{RATE} messages per second in all, QoS 0, 64 octets, from each session to another in turn, so each passes the proxy twice; each session has one subscription"));
     report.condition("everything on 127.0.0.1; Envoy with one worker, MQTT 5.0, mosquitto behind it; a fresh Envoy and mosquitto for each figure");
+    report.condition("memory, allocated: as Envoy counts it, without that of the wasm VM. Resident: what the process has more; a few sessions find room that others left, so it says something from 1,000 connections on");
     report.condition("CPU per message: all of Envoy's CPU time while messages pass, so what idle sessions cost is in it");
     if most < 10_000 {
         report.condition(format!("the last number is the most that {descriptors} file descriptors (ulimit -Hn) allow one Envoy: two for each session"));

@@ -59,7 +59,11 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         options.sessions <= one_each,
         "{descriptors} file descriptors for a process (ulimit -Hn) allow {one_each} sessions at most"
     );
-    let mut report = Report::new("scale", "MQTT at scale", &[side], side).over("minute");
+    let (name, title) = match side {
+        Side::Http2 => ("scale-http2", "MQTT at scale, over HTTP/2 to a second Envoy"),
+        _ => ("scale", "MQTT at scale"),
+    };
+    let mut report = Report::new(name, title, &[side], side).over("minute");
     measure(&options, side, &mut report)?;
     let Options { sessions, subscriptions, rate, .. } = options;
     if side == Side::Http2 {
@@ -67,8 +71,9 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     }
     report.condition(format!("one Envoy with one worker, one mosquitto, {sessions} sessions with {subscriptions} subscriptions each, all different; {rate} messages per second, QoS 0, 64 octets, from each session to another in turn"));
     report.condition("everything on 127.0.0.1; file descriptors: for each session one or two in Envoy, one in mosquitto, one in the load");
+    report.condition("waiting for a core: time in which a thread of Envoy's could have run and other programs did. It is in the latencies");
     report.condition("storm: all connections are closed at once, and opened again at once, without waiting for one another; back is a session with its SUBACK");
-    run.publish("scale", [report])
+    run.publish(name, [report])
 }
 
 fn measure(options: &Options, side: Side, report: &mut Report) -> Result<()> {
@@ -110,18 +115,16 @@ fn measure(options: &Options, side: Side, report: &mut Report) -> Result<()> {
     let minute = Duration::from_secs(60);
     for number in 1..=minutes {
         check_stop()?;
-        let before = process.cpu_seconds()?;
+        let (before, waited_before) = (process.cpu_seconds()?, process.waited_seconds()?);
         let sample = fleet.publish_for(f64::from(rate), minute)?;
-        let cpu = process.cpu_seconds()? - before;
+        let percent = |seconds: f64| 100.0 * seconds / minute.as_secs_f64();
+        let cpu = percent(process.cpu_seconds()? - before);
+        let waited = percent(process.waited_seconds()? - waited_before);
         let resident = mib(process.resident_bytes()?);
         let lost = sample.sent - sample.delivered;
         eprintln!(
-            "minute {number}: {} messages, {lost} lost; p50 {:.0} µs, p99 {:.0} µs, most {:.0} µs; Envoy {resident:.0} MiB, {:.1} % of a core",
-            sample.sent,
-            sample.p50,
-            sample.p99,
-            sample.most,
-            100.0 * cpu / minute.as_secs_f64(),
+            "minute {number}: {} messages, {lost} lost; p50 {:.0} µs, p99 {:.0} µs, most {:.0} µs; Envoy {resident:.0} MiB, {cpu:.1} % of a core, waiting for one {waited:.1} %",
+            sample.sent, sample.p50, sample.p99, sample.most,
         );
         let mut add = |name: &str, unit: &str, sample: f64| {
             report.add_at(f64::from(number), name, (unit, Better::Low), side.name(), sample);
@@ -131,7 +134,8 @@ fn measure(options: &Options, side: Side, report: &mut Report) -> Result<()> {
         add("publish→delivery, most", "µs", sample.most);
         add("lost messages", "messages", float(lost as u64));
         add("resident memory of Envoy", "MiB", resident);
-        add("CPU of Envoy", "% of a core", 100.0 * cpu / minute.as_secs_f64());
+        add("CPU of Envoy", "% of a core", cpu);
+        add("Envoy waiting for a core", "% of the time", waited);
     }
 
     let before = process.cpu_seconds()?;
