@@ -63,7 +63,7 @@ certs: ## a development CA with server and client certificates in .build/certs
 BENCH = envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench && \
   ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench
 
-bench: wasm certs ## every comparison in one go: docs/benchmarks.md; writes .build/bench/<date>.json and .md (BENCH_ARGS=--quick: a quarter of an hour)
+bench: wasm certs ## every comparison in one go: docs/benchmarks.md; writes .build/bench/<date>.json and .md (BENCH_ARGS=--quick: short samples, three rounds)
 	@scripts/deps test bench bench-coap bench-dns
 	@environment=$$(scripts/wasm-target) && eval "$$environment" && $(BENCH) all $(BENCH_ARGS)
 

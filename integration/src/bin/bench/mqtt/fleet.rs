@@ -224,3 +224,30 @@ async fn receive<'a>(reader: &mut Reader, body: &'a mut [u8; LONGEST]) -> Result
     reader.read_exact(body).await?;
     Ok((first & 0xF0, body))
 }
+
+#[cfg(test)]
+mod tests {
+    use integration::broker::Mosquitto;
+
+    use super::*;
+
+    #[test]
+    fn every_message_arrives_at_the_session_it_is_for() {
+        let mosquitto = Mosquitto::start().unwrap();
+        let mut fleet = Fleet::new(mosquitto.address(), 3).unwrap();
+        fleet.open_up_to(4, 2).unwrap();
+        fleet.open_up_to(7, 100).unwrap();
+        for _ in 0..2 {
+            let sample = fleet.publish_for(500.0, Duration::from_millis(100)).unwrap();
+            assert!(sample.sent > 0);
+            assert_eq!(sample.delivered, sample.sent);
+            assert!(sample.p50 <= sample.p99 && sample.p99 <= sample.most);
+        }
+    }
+
+    #[test]
+    fn a_session_that_cannot_be_opened_is_an_error() {
+        let address = SocketAddr::from(([127, 0, 0, 1], integration::ports::free_port().unwrap()));
+        assert!(Fleet::new(address, 1).unwrap().open_up_to(1, 1).is_err());
+    }
+}
