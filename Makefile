@@ -19,7 +19,7 @@ CARGO ?= cargo
 TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wasm example envoy certs bench-mqtt bench-coap bench-dns bench-codecs reference dashboards images manifests versions release deny fmt lint clean
+.PHONY: help demo test wasm example envoy certs bench bench-mqtt bench-coap bench-dns bench-codecs bench-scale bench-compare bench-page reference dashboards images manifests versions release deny fmt lint clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,20 +58,35 @@ envoy: ## the pinned Envoy; the last line printed is its path
 certs: ## a development CA with server and client certificates in .build/certs
 	@scripts/dev-certs
 
+# One program for all of them.
+BENCH = envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench && \
+  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench
+
+bench: wasm certs ## every comparison in one go: docs/benchmarks.md; writes .build/bench/<date>.json and .md (BENCH_ARGS=--quick: short samples, three rounds)
+	@scripts/deps test bench bench-coap bench-dns
+	@environment=$$(scripts/wasm-target) && eval "$$environment" && $(BENCH) all $(BENCH_ARGS)
+
 bench-mqtt: wasm ## direct, tcp_proxy, HAProxy, observe and bridge side by side, and what rules cost; also writes .build/bench/mqtt.json
 	@scripts/deps bench
-	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-mqtt && \
-	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-mqtt $(BENCH_ARGS)
+	@$(BENCH) mqtt $(BENCH_ARGS)
 
 bench-coap: wasm certs ## direct, udp_proxy, the filter, libcoap's proxy and aiocoap's side by side; also writes .build/bench/coap.json
 	@scripts/deps bench-coap
-	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-coap && \
-	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-coap $(BENCH_ARGS)
+	@$(BENCH) coap $(BENCH_ARGS)
 
 bench-dns: wasm ## direct, udp_proxy, dnsdist, unbound and the filter side by side; also writes .build/bench/dns.json
 	@scripts/deps bench-dns
-	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench-dns && \
-	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench-dns $(BENCH_ARGS)
+	@$(BENCH) dns $(BENCH_ARGS)
+
+bench-scale: wasm ## 10,000 MQTT sessions with 100,000 subscriptions through one Envoy, for ten minutes; also writes .build/bench/scale.json
+	@scripts/deps bench
+	@$(BENCH) scale $(BENCH_ARGS)
+
+bench-compare: ## what differs between two files of results: make bench-compare OLD=a.json NEW=b.json
+	@$(CARGO) run --quiet --release -p integration --bin bench -- compare "$(OLD)" "$(NEW)"
+
+bench-page: ## docs/benchmarks.md and its plots, from files of results: make bench-page RESULTS="a.json scale.json"
+	@$(CARGO) run --quiet --release -p integration --bin bench -- page $(RESULTS)
 
 bench-codecs: ## the codecs beside other crates, native and in wasm (V8)
 	@scripts/deps test

@@ -1,18 +1,26 @@
 //! What the benches have in common: several sides are measured in turns, round by round, so that what the machine does
-//! meanwhile hits all of them; then medians, spread and ratios go to the terminal and into a file.
+//! meanwhile hits all of them; then medians, spread and ratios go to the terminal and into a file, from which pages, plots and
+//! comparisons are made.
 
+pub mod codecs;
+pub mod compare;
+pub mod gate;
+pub mod load;
+pub mod machine;
+pub mod page;
+pub mod plot;
 pub mod report;
+pub mod results;
 pub mod service;
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
 
-use crate::root;
+use machine::Machine;
 use report::Report;
+use results::{Results, SCHEMA, Section};
 
 /// What is given on the command line.
 #[derive(Debug)]
@@ -29,12 +37,12 @@ pub struct Options {
 
 impl Options {
     /// Reads them; `usage` is what is said when they are wrong.
-    pub fn parse(usage: &str) -> Result<Self> {
+    pub fn parse(args: &[String], usage: &str) -> Result<Self> {
         let mut options = Self { rounds: 7, quick: false, sides: Vec::new(), only: Vec::new() };
-        let mut args = std::env::args().skip(1);
+        let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value\n{usage}"));
-            let list = |text: String| text.split(',').map(str::to_owned).collect();
+            let list = |text: &String| text.split(',').map(str::to_owned).collect();
             match arg.as_str() {
                 "--quick" => options.quick = true,
                 "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
@@ -53,6 +61,36 @@ impl Options {
     #[must_use]
     pub fn wants(&self, what: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == what)
+    }
+}
+
+/// A run that has begun: when, and on what.
+#[derive(Debug)]
+pub struct Run {
+    started: String,
+    quick: bool,
+    machine: Machine,
+}
+
+impl Run {
+    /// Begins it: what the machine is busy with is looked at before anything is started.
+    #[must_use]
+    pub fn begin(quick: bool) -> Self {
+        Self { started: machine::now(), quick, machine: Machine::here() }
+    }
+
+    /// What came of it.
+    #[must_use]
+    pub fn end(self, sections: Vec<Section>) -> Results {
+        let Self { started, quick, machine } = self;
+        Results { schema: SCHEMA, started, quick, machine, sections }
+    }
+
+    /// Prints the tables, after what they were measured on, and writes it all to `.build/bench/<name>.json`.
+    pub fn publish(self, name: &str, reports: impl IntoIterator<Item = Report>) -> Result<()> {
+        let results = self.end(reports.into_iter().filter_map(Report::finish).collect());
+        println!("{}", page::tables(&results));
+        results.write(&Results::dir().join(format!("{name}.json")))
     }
 }
 
@@ -103,20 +141,9 @@ pub fn progress(what: &str, round: usize, rounds: usize) {
     eprintln!("{what}: round {} of {rounds}", round + 1);
 }
 
-/// Prints the tables, after what they were measured on and `conditions`; and writes both to `.build/bench/<name>.json`.
-pub fn publish(name: &str, conditions: &[String], reports: &[Report]) -> Result<()> {
-    let machine = [report::machine(), conditions.to_vec()].concat();
-    for line in &machine {
-        println!("- {line}");
-    }
-    for report in reports {
-        println!("{}", report.table());
-    }
-    let rows: Vec<Value> = reports.iter().flat_map(Report::rows_json).collect();
-    let text = serde_json::to_string_pretty(&json!({"machine": machine, "results": rows}))?;
-    let dir = root().join(".build/bench");
-    fs::create_dir_all(&dir)?;
-    fs::write(dir.join(format!("{name}.json")), text + "\n")?;
-    eprintln!("written: .build/bench/{name}.json");
-    Ok(())
+/// As a number with a point.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+#[must_use]
+pub fn float(number: u64) -> f64 {
+    number as f64
 }

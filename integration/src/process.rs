@@ -134,6 +134,11 @@ impl Process {
         Ok(kib * 1024)
     }
 
+    /// Open file descriptors.
+    pub fn descriptors(&self) -> Result<u64> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count() as u64)
+    }
+
     /// CPU time used so far, user and system, in seconds.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
@@ -143,6 +148,17 @@ impl Process {
             rest.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52 ticks")]
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// For how long its threads could have run and others did, in seconds. Threads that have ended do not count.
+    pub fn waited_seconds(&self) -> Result<f64> {
+        let mut nanos = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            let waited = text.split_whitespace().nth(1).context("unexpected schedstat")?;
+            nanos += waited.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos).as_secs_f64())
     }
 
     /// Has all its threads, and those they start, run on this core.

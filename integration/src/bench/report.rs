@@ -1,192 +1,132 @@
-//! Medians, spread and ratios, as a Markdown table and as JSON.
+//! Samples on their way into a [`Section`].
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::fs;
-use std::process::Command;
 
-use serde_json::{Value, json};
-
-/// Which direction is the good one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Better {
-    /// More is better.
-    High,
-    /// Less is better.
-    Low,
-}
-
-#[derive(Debug)]
-struct Row {
-    name: String,
-    unit: &'static str,
-    better: Better,
-    samples: BTreeMap<&'static str, Vec<f64>>,
-}
+use super::gate::Side;
+pub use super::results::Better;
+use super::results::{Figure, Row, Section};
 
 /// All that was measured, in the order in which it came.
 #[derive(Debug)]
 pub struct Report {
-    sides: Vec<&'static str>,
-    base: &'static str,
-    rows: Vec<Row>,
+    section: Section,
 }
 
 impl Report {
     /// An empty one with a column for each of these sides, which are compared with `base`.
-    pub fn new(sides: impl IntoIterator<Item = &'static str>, base: &'static str) -> Self {
-        Self { sides: sides.into_iter().collect(), base, rows: Vec::new() }
+    #[must_use]
+    pub fn new<S: Side>(name: &str, title: &str, sides: &[S], base: S) -> Self {
+        let named = |side: &S| side.name().to_owned();
+        let ours = sides.iter().filter(|side| side.is_ours()).map(named).collect();
+        Self::of(name, title, sides.iter().map(named).collect(), ours, base.name())
+    }
+
+    /// One whose sides are known by their names alone.
+    #[must_use]
+    pub fn of(name: &str, title: &str, sides: Vec<String>, ours: Vec<String>, base: &str) -> Self {
+        let [load, ..] = super::machine::load_average();
+        Self {
+            section: Section {
+                name: name.into(),
+                title: title.into(),
+                sides,
+                ours,
+                base: base.into(),
+                axis: None,
+                conditions: Vec::new(),
+                load_average: [load, load],
+                rows: Vec::new(),
+            },
+        }
+    }
+
+    /// Its rows are for numbers of this.
+    #[must_use]
+    pub fn over(mut self, axis: &str) -> Self {
+        self.section.axis = Some(axis.into());
+        self
+    }
+
+    /// What has to be known to read the numbers.
+    pub fn condition(&mut self, what: impl Into<String>) {
+        self.section.conditions.push(what.into());
     }
 
     /// Adds what one round measured to the row of that name.
-    pub fn add(
+    pub fn add(&mut self, name: &str, unit: &str, better: Better, side: &str, sample: f64) {
+        self.push(name, None, (unit, better), side, sample);
+    }
+
+    /// The same, for a number of [`over`](Self::over).
+    pub fn add_at(
         &mut self,
+        at: f64,
         name: &str,
-        unit: &'static str,
-        better: Better,
-        side: &'static str,
+        (unit, better): (&str, Better),
+        side: &str,
         sample: f64,
     ) {
-        let row = match self.rows.iter_mut().position(|row| row.name == name) {
-            Some(index) => self.rows.get_mut(index),
+        self.push(name, Some(at), (unit, better), side, sample);
+    }
+
+    fn push(
+        &mut self,
+        name: &str,
+        at: Option<f64>,
+        (unit, better): (&str, Better),
+        side: &str,
+        sample: f64,
+    ) {
+        let rows = &mut self.section.rows;
+        let row = match rows.iter_mut().position(|row| row.name == name && row.at == at) {
+            Some(index) => rows.get_mut(index),
             None => {
-                self.rows.push(Row { name: name.into(), unit, better, samples: BTreeMap::new() });
-                self.rows.last_mut()
+                let sides = BTreeMap::new();
+                rows.push(Row { name: name.into(), at, unit: unit.into(), better, sides });
+                rows.last_mut()
             }
         };
         if let Some(row) = row {
-            row.samples.entry(side).or_default().push(sample);
+            let figure: &mut Figure = row.sides.entry(side.to_owned()).or_default();
+            figure.samples.push(sample);
         }
     }
 
-    /// The rows as a Markdown table; nothing, if there are none.
+    /// What came of it; none, if nothing was measured.
     #[must_use]
-    pub fn table(&self) -> String {
-        let mut out = String::new();
-        if self.rows.is_empty() {
-            return out;
+    pub fn finish(mut self) -> Option<Section> {
+        if self.section.rows.is_empty() {
+            return None;
         }
-        // Writing into a String cannot fail.
-        let _ = writeln!(
-            out,
-            "\nMedian, [least–most] over the rounds, × = median of the ratios to {} in the same round.\n",
-            self.base
-        );
-        let _ = writeln!(out, "| | better | {} |", self.sides.join(" | "));
-        let _ = writeln!(out, "|---|---|{}", "---|".repeat(self.sides.len()));
-        for row in &self.rows {
-            let better = if row.better == Better::High { "high" } else { "low" };
-            let cells: Vec<String> =
-                self.sides.iter().map(|side| row.cell(side, self.base)).collect();
-            let _ =
-                writeln!(out, "| {}, {} | {better} | {} |", row.name, row.unit, cells.join(" | "));
+        let [before, _] = self.section.load_average;
+        let [after, ..] = super::machine::load_average();
+        self.section.load_average = [before, after];
+        self.section.compute();
+        Some(self.section)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_one_name_and_number_are_one_row() {
+        let sides = vec!["a".to_owned(), "b".to_owned()];
+        let mut report = Report::of("n", "N", sides, Vec::new(), "a").over("connections");
+        for (at, side, sample) in
+            [(1.0, "a", 2.0), (1.0, "b", 4.0), (2.0, "a", 1.0), (1.0, "a", 4.0)]
+        {
+            report.add_at(at, "cost", ("µs", Better::Low), side, sample);
         }
-        out
+        let section = report.finish().unwrap();
+        assert_eq!(section.rows.len(), 2);
+        assert_eq!(section.rows[0].sides["a"].samples, [2.0, 4.0]);
+        assert_eq!(section.rows[0].sides["b"].ratio, Some(2.0));
     }
 
-    /// The rows for a program to read.
-    #[must_use]
-    pub fn rows_json(&self) -> Vec<Value> {
-        let ratio_name = format!("ratio_to_{}", self.base);
-        let row_json = |row: &Row| {
-            let sides = row.samples.iter().map(|(&side, samples)| {
-                let value = json!({
-                    "median": median(samples),
-                    "samples": samples,
-                    &ratio_name: row.ratio(side, self.base),
-                });
-                (side.to_owned(), value)
-            });
-            let sides: serde_json::Map<String, Value> = sides.collect();
-            let better = if row.better == Better::High { "high" } else { "low" };
-            json!({"name": row.name, "unit": row.unit, "better": better, "sides": sides})
-        };
-        self.rows.iter().map(row_json).collect()
+    #[test]
+    fn a_report_of_nothing_is_none() {
+        assert!(Report::of("n", "N", Vec::new(), Vec::new(), "a").finish().is_none());
     }
-}
-
-impl Row {
-    fn cell(&self, side: &str, base: &str) -> String {
-        let Some(samples) = self.samples.get(side) else { return "–".into() };
-        let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let mut cell = format!("{} [{}–{}]", short(median(samples)), short(least), short(most));
-        if let Some(ratio) = self.ratio(side, base).filter(|_| side != base) {
-            let _ = write!(cell, " **×{ratio:.2}**");
-        }
-        cell
-    }
-
-    /// Round by round: what slowed the machine down in one round slowed both sides down.
-    fn ratio(&self, side: &str, base: &str) -> Option<f64> {
-        let base = self.samples.get(base)?;
-        let samples = self.samples.get(side)?;
-        let ratios: Vec<f64> =
-            samples.iter().zip(base).map(|(sample, base)| sample / base).collect();
-        // Of nothing to nothing there is none.
-        Some(median(&ratios)).filter(|ratio| ratio.is_finite())
-    }
-}
-
-fn median(samples: &[f64]) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    if sorted.len() % 2 == 1 {
-        at(middle)
-    } else {
-        f64::midpoint(at(middle.wrapping_sub(1)), at(middle))
-    }
-}
-
-fn short(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-/// What the numbers were measured on, and with which Envoy.
-#[must_use]
-pub fn machine() -> Vec<String> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown CPU", |(_, model)| model);
-    // Not what this process may use: a bench may keep to some of them.
-    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-    let kib: u64 = read("/proc/meminfo")
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())
-        .unwrap_or_default();
-    let mut lines = vec![
-        format!("machine: {model}, {cores} cores, {} GiB", kib.div_ceil(1024 * 1024)),
-        format!("kernel: Linux {}", read("/proc/sys/kernel/osrelease").trim()),
-    ];
-    if let Ok(envoy) = crate::envoy::binary()
-        && let Some(version) = first_line(&envoy.to_string_lossy(), "--version", "version:")
-    {
-        lines.push(format!("Envoy {version}"));
-    }
-    lines
-}
-
-/// What a program that is installed says of itself: the first line of its output that has this in it.
-#[must_use]
-pub fn installed(name: &str, argument: &str, containing: &str) -> Option<String> {
-    let path = crate::process::program(name).ok()?;
-    first_line(&path.to_string_lossy(), argument, containing)
-}
-
-fn first_line(program: &str, argument: &str, containing: &str) -> Option<String> {
-    let output = Command::new(program).arg(argument).output().ok()?;
-    // Help that was not asked for goes to the other one.
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    let line = text.lines().find(|line| line.contains(containing))?.trim();
-    // Envoy puts its path before, which says nothing to a reader.
-    Some(line.rsplit_once("version: ").map_or(line, |(_, version)| version).to_owned())
 }

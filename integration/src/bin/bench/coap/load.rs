@@ -2,29 +2,20 @@
 //! together, so that the load itself takes little of the machine.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use codec_coap::{Code, Message, MessageType, decode};
-use integration::bench::Latency;
+use integration::bench::gate::Side as _;
+use integration::bench::load::{GIVE_UP, Measured, SOURCE, Tally, kib_per_session};
 use integration::coap::draft::{ACK, Draft, NON};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::gate::Gate;
+use super::gate::{Gate, addressed};
 
 const PAYLOAD: [u8; 32] = [0x55; 32];
-
-/// An address of the load's own: its ports are not those from which proxies take theirs.
-const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-
-/// After which a request counts as unanswered, and another one takes its place. Long before a client would send it again
-/// (RFC 7252 §4.8).
-const GIVE_UP: Duration = Duration::from_secs(1);
-
-/// What runs, but is not measured: caches, sessions and windows find their size.
-const WARM_UP: Duration = Duration::from_millis(100);
 
 /// What the clients do.
 #[derive(Debug, Clone, Copy)]
@@ -38,41 +29,23 @@ pub(crate) struct Load {
     pub(crate) confirmable: bool,
 }
 
-pub(crate) struct Measured {
-    pub(crate) requests_per_second: f64,
-    pub(crate) latency: Latency,
-    /// CPU time of the proxy per request, if there is one.
-    pub(crate) cpu_micros: Option<f64>,
-    /// In percent.
-    pub(crate) unanswered: f64,
-}
-
 /// Makes requests for this time.
 pub(crate) fn run(gate: &Gate, load: &Load, time: Duration) -> Result<Measured> {
-    let cpu = || gate.process().map(|process| process.cpu_seconds()).transpose();
-    let start = Instant::now();
-    let mut tally = Tally::new(start + WARM_UP, start + WARM_UP + time);
-    let cpu_before = cpu()?;
+    let mut tally = Tally::after_warm_up(time);
+    let cpu_before = gate.cpu_seconds()?;
     let mut clients: Vec<Client> =
         (0..load.clients).map(|_| Client::new(gate, load)).collect::<Result<_>>()?;
     while Instant::now() < tally.until {
         wait(&mut clients, &mut tally, Duration::from_millis(50))?;
     }
-    let cpu = cpu_before.zip(cpu()?).map(|(before, after)| after - before);
+    let cpu = cpu_before.zip(gate.cpu_seconds()?).map(|(before, after)| after - before);
     // What is still under way must not burden the next side. It is answered soon, or never.
     tally.closed = true;
     let drained = Instant::now() + GIVE_UP;
     while clients.iter().any(Client::is_waiting) && Instant::now() < drained {
         wait(&mut clients, &mut tally, Duration::from_millis(50))?;
     }
-    let answered = float(tally.micros.len());
-    ensure!(answered > 0.0, "{} answered nothing", gate.side.name());
-    Ok(Measured {
-        requests_per_second: answered / time.as_secs_f64(),
-        cpu_micros: cpu.map(|seconds| seconds * 1e6 / float(tally.completed)),
-        unanswered: 100.0 * float(tally.unanswered) / (answered + float(tally.unanswered)),
-        latency: Latency::of(tally.micros)?,
-    })
+    tally.measured(gate.side.name(), cpu)
 }
 
 /// What a session without a message takes, in KiB of the proxy's resident memory: the difference that so many make which
@@ -80,8 +53,7 @@ pub(crate) fn run(gate: &Gate, load: &Load, time: Duration) -> Result<Measured> 
 pub(crate) fn session_memory(gate: &Gate, sessions: usize) -> Result<Option<f64>> {
     let Some(process) = gate.process() else { return Ok(None) };
     let load = Load { clients: 1, window: 1, one_shot: false, confirmable: true };
-    let mut tally = Tally::new(Instant::now(), Instant::now() + Duration::from_secs(60));
-    tally.closed = true;
+    let mut tally = Tally::closed(Duration::from_secs(60));
     let mut open = |count: usize, clients: &mut Vec<Client>| -> Result<()> {
         // A few at a time, so that none is lost.
         for _ in 0..count.div_ceil(50) {
@@ -98,11 +70,8 @@ pub(crate) fn session_memory(gate: &Gate, sessions: usize) -> Result<Option<f64>
     open(200, &mut clients)?;
     let before = process.resident_bytes()?;
     open(sessions, &mut clients)?;
-    let grown = process.resident_bytes()?.saturating_sub(before);
-    ensure!(tally.unanswered == 0, "{} lost requests", gate.side.name());
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let grown = grown as f64;
-    Ok(Some(grown / 1024.0 / float(sessions)))
+    ensure!(tally.unanswered() == 0, "{} lost requests", gate.side.name());
+    kib_per_session(process, before, sessions).map(Some)
 }
 
 /// Waits until a socket has something, and lets its client go on.
@@ -118,34 +87,6 @@ fn wait(clients: &mut [Client], tally: &mut Tally, most: Duration) -> Result<()>
         client.give_up(tally)?;
     }
     Ok(())
-}
-
-struct Tally {
-    from: Instant,
-    until: Instant,
-    /// No further requests.
-    closed: bool,
-    /// All that were answered before `until`.
-    completed: usize,
-    /// Of those answered between `from` and `until`.
-    micros: Vec<f64>,
-    unanswered: usize,
-}
-
-impl Tally {
-    fn new(from: Instant, until: Instant) -> Self {
-        Self { from, until, closed: false, completed: 0, micros: Vec::new(), unanswered: 0 }
-    }
-
-    fn answered(&mut self, sent: Instant) {
-        let now = Instant::now();
-        if now < self.until {
-            self.completed += 1;
-            if now >= self.from {
-                self.micros.push((now - sent).as_secs_f64() * 1e6);
-            }
-        }
-    }
 }
 
 /// One client: its socket, and the requests under way.
@@ -167,7 +108,7 @@ static REQUESTS: AtomicU32 = AtomicU32::new(0);
 
 impl Client {
     fn new(gate: &Gate, load: &Load) -> Result<Self> {
-        let mut draft = gate.addressed(Draft::post("", &PAYLOAD)).token(&[0; TOKEN_LEN]);
+        let mut draft = addressed(gate, Draft::post("", &PAYLOAD)).token(&[0; TOKEN_LEN]);
         if !load.confirmable {
             draft = draft.kind(NON);
         }
@@ -263,7 +204,7 @@ impl Client {
         for place in 0..self.under_way.len() {
             let under_way = self.under_way.get_mut(place).context("no such place")?;
             if under_way.take_if(|request| late(request)).is_some() && !tally.closed {
-                tally.unanswered += 1;
+                tally.gave_up();
                 self.go_on(place)?;
             }
         }
@@ -276,9 +217,4 @@ fn open(server: SocketAddr) -> Result<UdpSocket> {
     socket.connect(server)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn float(number: usize) -> f64 {
-    number as f64
 }

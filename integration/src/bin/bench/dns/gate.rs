@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use integration::bench;
 use integration::dns::dnsdist::{Dnsdist, Encrypted};
 use integration::dns::unbound::Unbound;
-use integration::envoy::{Config, Envoy};
-use integration::process::Process;
+use integration::envoy::Config;
 
-use crate::cores::Cores;
+use super::cores::Cores;
 
 /// One side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub(crate) enum Side {
     Request,
 }
 
-impl Side {
-    pub(crate) const ALL: [Self; 10] = [
+impl bench::gate::Side for Side {
+    const ALL: &'static [Self] = &[
         Self::Direct,
         Self::UdpProxy,
         Self::Dnsdist,
@@ -47,7 +47,7 @@ impl Side {
         Self::Request,
     ];
 
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::UdpProxy => "udp_proxy",
@@ -62,9 +62,8 @@ impl Side {
         }
     }
 
-    pub(crate) fn named(name: &str) -> Result<Self> {
-        let side = Self::ALL.into_iter().find(|side| side.name() == name);
-        side.with_context(|| format!("there is no side {name:?}"))
+    fn is_ours(self) -> bool {
+        matches!(self, Self::Flow | Self::FlowCache | Self::Check | Self::Request)
     }
 }
 
@@ -78,67 +77,42 @@ pub(crate) struct Backends {
 }
 
 /// A side in front of them.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    pub(crate) side: Side,
-    pub(crate) address: SocketAddr,
-    proxy: Proxy,
+pub(crate) type Gate = bench::gate::Gate<Side>;
+
+/// All of them; sessions of the Envoys end after this time without a message.
+pub(crate) fn start_all(
+    sides: &[Side],
+    backends: Backends,
+    idle: &str,
+    cores: Cores,
+) -> Result<Vec<Gate>> {
+    let gates: Vec<Gate> =
+        sides.iter().map(|&side| start(side, backends, idle)).collect::<Result<_>>()?;
+    for process in gates.iter().filter_map(Gate::process) {
+        cores.pin_proxy(process)?;
+    }
+    Ok(gates)
 }
 
-#[derive(Debug)]
-enum Proxy {
-    None,
-    Envoy(Envoy),
-    Dnsdist(Dnsdist),
-    Unbound(Unbound),
-}
-
-impl Gate {
-    /// All of them; sessions of the Envoys end after this time without a message.
-    pub(crate) fn start_all(
-        sides: &[Side],
-        backends: Backends,
-        idle: &str,
-        cores: Cores,
-    ) -> Result<Vec<Self>> {
-        let gates: Vec<Self> =
-            sides.iter().map(|&side| Self::start(side, backends, idle)).collect::<Result<_>>()?;
-        for process in gates.iter().filter_map(Self::process) {
-            cores.pin_proxy(process)?;
+fn start(side: Side, Backends { server, service }: Backends, idle: &str) -> Result<Gate> {
+    Ok(match side {
+        Side::Direct => Gate::direct(side, server),
+        Side::UdpProxy | Side::Flow | Side::FlowCache | Side::Check | Side::Request => {
+            let config = Config::from_text(yaml(side).replace("IDLE", idle));
+            let config = config.port(SERVER, server.port()).port(SERVICE, service.port());
+            // The other proxies have one thread as well.
+            let envoy = config.concurrency(1).start()?;
+            Gate::through(side, envoy.address(DNS)?, server, envoy)
         }
-        Ok(gates)
-    }
-
-    fn start(side: Side, Backends { server, service }: Backends, idle: &str) -> Result<Self> {
-        let (address, proxy) = match side {
-            Side::Direct => (server, Proxy::None),
-            Side::UdpProxy | Side::Flow | Side::FlowCache | Side::Check | Side::Request => {
-                let config = Config::from_text(yaml(side).replace("IDLE", idle));
-                let config = config.port(SERVER, server.port()).port(SERVICE, service.port());
-                // The other proxies have one thread as well.
-                let envoy = config.concurrency(1).start()?;
-                (envoy.address(DNS)?, Proxy::Envoy(envoy))
-            }
-            Side::Dnsdist | Side::DnsdistCache => {
-                let proxy = Dnsdist::start(server, side == Side::DnsdistCache, Encrypted::No)?;
-                (proxy.address(), Proxy::Dnsdist(proxy))
-            }
-            Side::Unbound | Side::UnboundCache => {
-                let proxy = Unbound::forwarder(server, side == Side::UnboundCache)?;
-                (proxy.address(), Proxy::Unbound(proxy))
-            }
-        };
-        Ok(Self { side, address, proxy })
-    }
-
-    pub(crate) fn process(&self) -> Option<&Process> {
-        match &self.proxy {
-            Proxy::None => None,
-            Proxy::Envoy(envoy) => Some(&envoy.process),
-            Proxy::Dnsdist(dnsdist) => Some(&dnsdist.process),
-            Proxy::Unbound(unbound) => Some(&unbound.process),
+        Side::Dnsdist | Side::DnsdistCache => {
+            let proxy = Dnsdist::start(server, side == Side::DnsdistCache, Encrypted::No)?;
+            Gate::through(side, proxy.address(), server, proxy)
         }
-    }
+        Side::Unbound | Side::UnboundCache => {
+            let proxy = Unbound::forwarder(server, side == Side::UnboundCache)?;
+            Gate::through(side, proxy.address(), server, proxy)
+        }
+    })
 }
 
 /// The ports in the configurations.

@@ -5,17 +5,18 @@ mod gate;
 mod load;
 
 use anyhow::Result;
-use integration::bench::report::{Better, Report, installed};
+use integration::bench::gate::{Side as _, sides};
+use integration::bench::report::{Better, Report};
 use integration::bench::service::{self, Answer};
 use integration::bench::{self, check_stop, progress, sample_time, stop_on_interrupt};
 use integration::coap::echo;
 use integration::raise_descriptor_limit;
 
-use gate::{Backends, Gate, Side};
+use gate::{Backends, Side, start_all};
 use load::Load;
 
 const USAGE: &str =
-    "usage: bench-coap [--rounds N] [--quick] [--sides direct,udp_proxy,flow,check,request,libcoap,aiocoap]
+    "usage: bench coap [--rounds N] [--quick] [--sides direct,udp_proxy,flow,check,request,libcoap,aiocoap]
                   [--only latency,pipelined,non,one-shot,memory]";
 
 /// Sessions held open for the memory of one.
@@ -52,41 +53,29 @@ const LOADS: [(&str, &str, Load); 4] = [
 /// The name of a row.
 const MEMORY: &str = "memory of an idle session, 10,000 of them";
 
-fn main() -> Result<()> {
-    let options = bench::Options::parse(USAGE)?;
-    let mut sides: Vec<Side> =
-        options.sides.iter().map(|name| Side::named(name)).collect::<Result<_>>()?;
-    if sides.is_empty() {
-        sides = Side::ALL.to_vec();
-    }
+pub(crate) fn main(args: &[String]) -> Result<()> {
+    let options = bench::Options::parse(args, USAGE)?;
+    let sides: Vec<Side> = sides(&options.sides)?;
     stop_on_interrupt()?;
     raise_descriptor_limit();
-    let mut report = Report::new(sides.iter().map(|side| side.name()), Side::UdpProxy.name());
+    let run = bench::Run::begin(options.quick);
+    let mut report = Report::new("coap", "CoAP over UDP", &sides, Side::UdpProxy);
 
     let server = echo::Server::start()?;
     let service = service::start(Answer::Same)?;
     let backends = Backends { server: server.address(), service };
-    let mut gates = Gate::start_all(&sides, backends, SHORT)?;
+    let mut gates = start_all(&sides, backends, SHORT)?;
     for (_, name, load) in LOADS.iter().filter(|(what, ..)| options.wants(what)) {
         for round in 0..options.rounds {
             progress(name, round, options.rounds);
             // A proxy may remember each client for minutes, and take longer the more it remembers.
             if load.one_shot {
-                gates = Gate::start_all(&sides, backends, SHORT)?;
+                gates = start_all(&sides, backends, SHORT)?;
             }
             for gate in &gates {
                 check_stop()?;
                 let measured = load::run(gate, load, sample_time(options.quick))?;
-                let mut add = |what: &str, unit, better, sample| {
-                    report.add(&format!("{what}{name}"), unit, better, gate.side.name(), sample);
-                };
-                add("", "1/s", Better::High, measured.requests_per_second);
-                add("p50, ", "µs", Better::Low, measured.latency.p50);
-                add("p99, ", "µs", Better::Low, measured.latency.p99);
-                if let Some(micros) = measured.cpu_micros {
-                    add("CPU of the proxy, ", "µs", Better::Low, micros);
-                }
-                add("unanswered, ", "%", Better::Low, measured.unanswered);
+                measured.add_to(&mut report, name, gate.side.name());
             }
         }
     }
@@ -98,7 +87,7 @@ fn main() -> Result<()> {
         progress("memory", round, options.rounds.min(3));
         for side in with_sessions.into_iter().filter(|side| sides.contains(side)) {
             check_stop()?;
-            let gates = Gate::start_all(&[side], backends, LONG)?;
+            let gates = start_all(&[side], backends, LONG)?;
             for gate in &gates {
                 if let Some(kib) = load::session_memory(gate, SESSIONS)? {
                     report.add(MEMORY, "KiB", Better::Low, side.name(), kib);
@@ -108,16 +97,15 @@ fn main() -> Result<()> {
     }
 
     let alone = service::alone(service, 16, sample_time(options.quick))?;
-    let mut conditions = vec![
-        format!("the HTTP service behind `request` alone, with 16 clients: {alone:.0} requests/s"),
-        "`flow`, `check` and `request`: envoy-configs/coap.yaml without its access log; the check is answered by the route"
-            .to_owned(),
-        "everything on 127.0.0.1; Envoy with one worker; POST with 32 bytes, answered with the same".to_owned(),
-        "server: this project's own, one thread that keeps nothing; `direct` is it and the load alone".to_owned(),
-        "of confirmable requests, libcoap has one at a time under way for each client, aiocoap one for all (RFC 7252 §4.7)"
-            .to_owned(),
-    ];
-    conditions.extend(installed("coap-server-notls", "-?", "a small CoAP implementation"));
-    conditions.push("aiocoap as scripts/aiocoap pins it".to_owned());
-    bench::publish("coap", &conditions, &[report])
+    for condition in [
+        &format!("the HTTP service behind `request` alone, with 16 clients: {alone:.0} requests/s"),
+        "`flow`, `check` and `request`: envoy-configs/coap.yaml without its access log; the check is answered by the route",
+        "everything on 127.0.0.1; Envoy with one worker; POST with 32 bytes, answered with the same",
+        "server: this project's own, one thread that keeps nothing; `direct` is it and the load alone",
+        "of confirmable requests, libcoap has one at a time under way for each client, aiocoap one for all (RFC 7252 §4.7)",
+        "aiocoap as scripts/aiocoap pins it",
+    ] {
+        report.condition(condition);
+    }
+    run.publish("coap", [report])
 }

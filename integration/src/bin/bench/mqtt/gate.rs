@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use integration::bench;
 use integration::bench::service::{self, Answer};
 use integration::broker::HaProxy;
 use integration::envoy::{Config, Envoy};
 use integration::process::Process;
 
 /// One side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Direct,
     TcpProxy,
@@ -24,16 +25,28 @@ pub(crate) enum Side {
     Cached,
     /// Every message is a request to an HTTP service.
     Request,
+    /// `bridge` towards a second Envoy, over HTTP/2; that goes to the broker. Sessions share connections between the two, so
+    /// the first one needs one file descriptor for each session instead of two.
+    Http2,
 }
 
-impl Side {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Direct, Self::TcpProxy, Self::HaProxy, Self::Observe, Self::Bridge];
-    /// Those that differ in what they do with each message.
-    pub(crate) const MESSAGES: [Self; 6] =
-        [Self::TcpProxy, Self::Bridge, Self::Rules, Self::Cached, Self::Check, Self::Request];
+impl bench::gate::Side for Side {
+    const ALL: &'static [Self] = &[
+        Self::Direct,
+        Self::TcpProxy,
+        Self::HaProxy,
+        Self::Observe,
+        Self::Bridge,
+        Self::Rules,
+        Self::Check,
+        Self::Cached,
+        Self::Request,
+        Self::Http2,
+    ];
+    const DEFAULT: &'static [Self] =
+        &[Self::Direct, Self::TcpProxy, Self::HaProxy, Self::Observe, Self::Bridge];
 
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::TcpProxy => "tcp_proxy",
@@ -44,17 +57,19 @@ impl Side {
             Self::Check => "check",
             Self::Cached => "cached",
             Self::Request => "request",
+            Self::Http2 => "bridge-http2",
         }
     }
 
-    pub(crate) fn named(name: &str) -> Result<Self> {
-        let side = Self::ALL.into_iter().chain(Self::MESSAGES).find(|side| side.name() == name);
-        side.with_context(|| format!("there is no side {name:?}"))
-    }
-
-    pub(crate) fn needs_filter(self) -> bool {
+    fn is_ours(self) -> bool {
         !matches!(self, Self::Direct | Self::TcpProxy | Self::HaProxy)
     }
+}
+
+impl Side {
+    /// Those that differ in what they do with each message.
+    pub(crate) const MESSAGES: [Self; 6] =
+        [Self::TcpProxy, Self::Bridge, Self::Rules, Self::Cached, Self::Check, Self::Request];
 
     /// The filter's rules.
     fn rules(self) -> &'static str {
@@ -72,66 +87,70 @@ impl Side {
     }
 }
 
-/// A side in front of one broker.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    pub(crate) side: Side,
-    pub(crate) address: SocketAddr,
-    proxy: Proxy,
+/// A side in front of a broker.
+pub(crate) type Gate = bench::gate::Gate<Side>;
+
+pub(crate) fn start_all(sides: &[Side], broker: SocketAddr) -> Result<Vec<Gate>> {
+    sides.iter().map(|&side| start(side, broker)).collect()
 }
 
-#[derive(Debug)]
-enum Proxy {
-    None,
-    Envoy(Envoy),
-    HaProxy(HaProxy),
+pub(crate) fn start(side: Side, broker: SocketAddr) -> Result<Gate> {
+    let filters = match side {
+        Side::Direct => return Ok(Gate::direct(side, broker)),
+        Side::HaProxy => {
+            let proxy = HaProxy::start(broker)?;
+            return Ok(Gate::through(side, proxy.address(), broker, proxy));
+        }
+        Side::Http2 => return start_two(broker),
+        Side::TcpProxy => TCP_PROXY.to_owned(),
+        Side::Observe => {
+            format!("{}{TCP_PROXY}", WASM.replace("MODE", "observe").replace("RULES", "[]"))
+        }
+        side => format!("{}{HCM}", WASM.replace("MODE", "bridge").replace("RULES", side.rules())),
+    };
+    let service = if side == Side::Request { service::start(Answer::NoContent)?.port() } else { 0 };
+    let envoy = Config::from_text(format!("{LISTENER}{filters}{CLUSTER}"))
+        .port(21883, broker.port())
+        .port(28080, service)
+        // HAProxy has one thread as well.
+        .concurrency(1)
+        .start()?;
+    Ok(Gate::through(side, envoy.address(1883)?, broker, envoy))
 }
 
-impl Gate {
-    pub(crate) fn start_all(sides: &[Side], broker: SocketAddr) -> Result<Vec<Self>> {
-        sides.iter().map(|&side| Self::start(side, broker)).collect()
+/// Two Envoys in a row.
+#[derive(Debug)]
+struct TwoEnvoys {
+    /// The one with the filter, which is measured.
+    first: Envoy,
+    /// It ends with the other.
+    _second: Envoy,
+}
+
+impl bench::gate::Proxy for TwoEnvoys {
+    fn process(&self) -> &Process {
+        &self.first.process
     }
 
-    pub(crate) fn start(side: Side, broker: SocketAddr) -> Result<Self> {
-        let filters = match side {
-            Side::Direct => return Ok(Self { side, address: broker, proxy: Proxy::None }),
-            Side::HaProxy => {
-                let proxy = HaProxy::start(broker)?;
-                return Ok(Self { side, address: proxy.address(), proxy: Proxy::HaProxy(proxy) });
-            }
-            Side::TcpProxy => TCP_PROXY.to_owned(),
-            Side::Observe => {
-                format!("{}{TCP_PROXY}", WASM.replace("MODE", "observe").replace("RULES", "[]"))
-            }
-            side => {
-                format!("{}{HCM}", WASM.replace("MODE", "bridge").replace("RULES", side.rules()))
-            }
-        };
-        let service =
-            if side == Side::Request { service::start(Answer::NoContent)?.port() } else { 0 };
-        let envoy = Config::from_text(format!("{LISTENER}{filters}{CLUSTER}"))
-            .port(21883, broker.port())
-            .port(28080, service)
-            // HAProxy has one thread as well.
-            .concurrency(1)
-            .start()?;
-        Ok(Self { side, address: envoy.address(1883)?, proxy: Proxy::Envoy(envoy) })
+    fn envoy(&self) -> Option<&Envoy> {
+        Some(&self.first)
     }
+}
 
-    pub(crate) fn process(&self) -> Option<&Process> {
-        match &self.proxy {
-            Proxy::None => None,
-            Proxy::Envoy(envoy) => Some(&envoy.process),
-            Proxy::HaProxy(haproxy) => Some(&haproxy.process),
-        }
-    }
-
-    pub(crate) fn envoy(&self) -> Option<&Envoy> {
-        match &self.proxy {
-            Proxy::Envoy(envoy) => Some(envoy),
-            _ => None,
-        }
-    }
+fn start_two(broker: SocketAddr) -> Result<Gate> {
+    let second = Config::from_text(format!("{LISTENER}{HCM}{CLUSTER}"));
+    let second = second.port(21883, broker.port()).port(28080, 0).concurrency(1).start()?;
+    let wasm = WASM.replace("MODE", "bridge").replace("RULES", "[]");
+    let first = Config::from_text(format!("{LISTENER}{wasm}{HCM}{CLUSTER}"))
+        // It is the second one that makes TCP of it.
+        .replace(TO_TCP, "")?
+        .replace("  - name: broker\n", &format!("  - name: broker\n{HTTP2}"))?
+        .port(21883, second.port(1883)?)
+        .port(28080, 0)
+        .concurrency(1)
+        .start()?;
+    let address = first.address(1883)?;
+    Ok(Gate::through(Side::Http2, address, broker, TwoEnvoys { first, _second: second }))
 }
 
 // The least that each side needs, with the buffers and windows of envoy-configs/mqtt.yaml: no access log, no rules, so
@@ -193,6 +212,17 @@ const HCM: &str = r#"
           http_filters:
           - name: router
             typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"#;
+
+// In HCM.
+const TO_TCP: &str = "
+                  upgrade_configs: [{upgrade_type: CONNECT, connect_config: {allow_post: true}}]";
+
+const HTTP2: &str = r#"
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
 "#;
 
 const CLUSTER: &str = r#"

@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use integration::bench::{Latency, sample_time};
+use integration::bench::{Latency, float, sample_time};
 use integration::broker::Sink;
 use integration::wire::{Client, Connect, DISCONNECT, Version, packet, publish};
 use integration::{PATIENCE, eventually};
 
-use crate::gate::Gate;
+use super::gate::Gate;
 
 const VERSION: Version = Version::V5;
 
@@ -28,11 +28,6 @@ pub(crate) const MESSAGES: usize = 1 << 15;
 /// The octets of each of its packets.
 pub(crate) fn bulk_packet_len(payload: usize) -> f64 {
     float(publish(VERSION, "bench/bulk", &vec![0x55; payload], 0, 0).len() as u64)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn float(number: u64) -> f64 {
-    number as f64
 }
 
 pub(crate) struct Bulk {
@@ -59,15 +54,14 @@ pub(crate) fn bulk(
     }
     wait_for_bytes(sink, expected)?;
 
-    let cpu = || gate.process().map(|process| process.cpu_seconds()).transpose();
-    let (cpu_before, bytes_before, start) = (cpu()?, expected, Instant::now());
+    let (cpu_before, bytes_before, start) = (gate.cpu_seconds()?, expected, Instant::now());
     while start.elapsed() < sample_time(quick) {
         client.send(&buffer)?;
         expected += buffer.len() as u64;
     }
     wait_for_bytes(sink, expected)?;
     let (elapsed, bytes) = (start.elapsed(), float(expected - bytes_before));
-    let cpu = cpu_before.zip(cpu()?).map(|(before, after)| after - before);
+    let cpu = cpu_before.zip(gate.cpu_seconds()?).map(|(before, after)| after - before);
 
     client.disconnect()?;
     eventually("the session to end", || Ok((sink.sessions() == 0).then_some(())))?;

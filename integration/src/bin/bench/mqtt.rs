@@ -1,90 +1,75 @@
 //! What does it cost to put an MQTT session through each of these? Everything side by side in one run, the sides taking
 //! turns within each round, so that what the machine does meanwhile hits all of them.
 
+mod curve;
+mod fleet;
 mod gate;
 mod load;
+pub(crate) mod scale;
 
 use anyhow::{Result, bail};
-use integration::bench::report::{Better, Report, installed};
-use integration::bench::{self, check_stop, progress, stop_on_interrupt};
+use integration::bench::gate::{Side as _, sides};
+use integration::bench::report::{Better, Report};
+use integration::bench::{Options, Run, check_stop, progress, stop_on_interrupt};
 use integration::broker::{Mosquitto, Sink};
-use integration::{raise_descriptor_limit, root};
+use integration::raise_descriptor_limit;
 
-use gate::{Gate, Side};
+use gate::{Side, start, start_all};
 
 const USAGE: &str =
-    "usage: bench-mqtt [--rounds N] [--quick] [--sides direct,tcp_proxy,haproxy,observe,bridge]
-                  [--only bulk,mosquitto,latency,connections,memory,messages]";
+    "usage: bench mqtt [--rounds N] [--quick] [--sides direct,tcp_proxy,haproxy,observe,bridge]
+                  [--only bulk,mosquitto,latency,connections,memory,messages,number]";
 
-struct Options {
-    rounds: usize,
-    quick: bool,
-    sides: Vec<Side>,
-    common: bench::Options,
-}
-
-impl Options {
-    fn parse() -> Result<Self> {
-        let common = bench::Options::parse(USAGE)?;
-        let mut sides: Vec<Side> =
-            common.sides.iter().map(|name| Side::named(name)).collect::<Result<_>>()?;
-        if sides.is_empty() {
-            sides = Side::ALL.to_vec();
-            if !root().join("dist/mqtt.wasm").is_file() {
-                eprintln!(
-                    "dist/mqtt.wasm is not there: leaving out observe and bridge (`make wasm` builds it)"
-                );
-                sides.retain(|side| !side.needs_filter());
-            }
-        }
-        Ok(Self { rounds: common.rounds, quick: common.quick, sides, common })
-    }
-
-    fn wants(&self, what: &str) -> bool {
-        self.common.wants(what)
-    }
-}
-
-fn main() -> Result<()> {
-    let options = Options::parse()?;
+pub(crate) fn main(args: &[String]) -> Result<()> {
+    let options = Options::parse(args, USAGE)?;
+    let sides: Vec<Side> = sides(&options.sides)?;
     stop_on_interrupt()?;
     let descriptors = raise_descriptor_limit();
-    let base = Side::TcpProxy.name();
-    let mut report = Report::new(options.sides.iter().map(|side| side.name()), base);
-    let mut by_message = Report::new(Side::MESSAGES.iter().map(|side| side.name()), base);
+    let run = Run::begin(options.quick);
+    let base = Side::TcpProxy;
+    let mut report = Report::new("mqtt", "MQTT sessions", &sides, base);
+    let mut by_message =
+        Report::new("mqtt-messages", "MQTT message by message", &Side::MESSAGES, base);
+    let mut by_number = Report::new(
+        "mqtt-connections",
+        "MQTT: cost against the number of connections",
+        &curve::SIDES,
+        base,
+    )
+    .over("connections");
 
     if options.wants("bulk") {
-        bulk(&options, &mut report)?;
+        bulk(&options, &sides, &mut report)?;
     }
     if options.wants("mosquitto") {
-        bulk_to_mosquitto(&options, &mut report)?;
+        bulk_to_mosquitto(&options, &sides, &mut report)?;
     }
     if options.wants("latency") {
-        latency(&options, &mut report)?;
+        latency(&options, &sides, &mut report)?;
     }
     if options.wants("connections") {
-        connections(&options, &mut report)?;
+        connections(&options, &sides, &mut report)?;
     }
     if options.wants("memory") {
-        memory(&options, &mut report, descriptors)?;
+        memory(&options, &sides, &mut report, descriptors)?;
     }
     if options.wants("messages") {
         messages(&options, &mut by_message)?;
     }
-
-    let mut conditions = vec![
-        "everything on 127.0.0.1; Envoy with one worker, HAProxy with one thread, MQTT 5.0"
-            .to_owned(),
-    ];
-    for (program, argument) in [("haproxy", "-v"), ("mosquitto", "-h")] {
-        conditions.extend(installed(program, argument, "version"));
+    if options.wants("number") {
+        curve::run(&options, &mut by_number, descriptors)?;
     }
-    bench::publish("mqtt", &conditions, &[report, by_message])
+    for report in [&mut report, &mut by_message] {
+        report.condition(
+            "everything on 127.0.0.1; Envoy with one worker, HAProxy with one thread, MQTT 5.0",
+        );
+    }
+    run.publish("mqtt", [report, by_message, by_number])
 }
 
-fn bulk(options: &Options, report: &mut Report) -> Result<()> {
+fn bulk(options: &Options, sides: &[Side], report: &mut Report) -> Result<()> {
     let sink = Sink::start()?;
-    let gates = Gate::start_all(&options.sides, sink.address())?;
+    let gates = start_all(sides, sink.address())?;
     for (payload, size) in [(64 * 1024, "64 KiB"), (1024, "1 KiB")] {
         let name = format!("bulk publish, QoS 0, {size} payloads");
         for round in 0..options.rounds {
@@ -114,9 +99,9 @@ fn bulk(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn bulk_to_mosquitto(options: &Options, report: &mut Report) -> Result<()> {
+fn bulk_to_mosquitto(options: &Options, sides: &[Side], report: &mut Report) -> Result<()> {
     let mosquitto = Mosquitto::builder().setting("log_type none").start()?;
-    let gates = Gate::start_all(&options.sides, mosquitto.address())?;
+    let gates = start_all(sides, mosquitto.address())?;
     let name = "bulk publish to mosquitto, 64 KiB payloads";
     for round in 0..options.rounds {
         progress(name, round, options.rounds);
@@ -129,9 +114,9 @@ fn bulk_to_mosquitto(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn latency(options: &Options, report: &mut Report) -> Result<()> {
+fn latency(options: &Options, sides: &[Side], report: &mut Report) -> Result<()> {
     let mosquitto = Mosquitto::builder().setting("log_type none").start()?;
-    let gates = Gate::start_all(&options.sides, mosquitto.address())?;
+    let gates = start_all(sides, mosquitto.address())?;
     for round in 0..options.rounds {
         progress("publish→subscribe latency", round, options.rounds);
         for gate in &gates {
@@ -144,9 +129,9 @@ fn latency(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn connections(options: &Options, report: &mut Report) -> Result<()> {
+fn connections(options: &Options, sides: &[Side], report: &mut Report) -> Result<()> {
     let sink = Sink::start()?;
-    let gates = Gate::start_all(&options.sides, sink.address())?;
+    let gates = start_all(sides, sink.address())?;
     for round in 0..options.rounds {
         progress("new connections", round, options.rounds);
         for gate in &gates {
@@ -162,7 +147,7 @@ fn messages(options: &Options, report: &mut Report) -> Result<()> {
     let sink = Sink::start()?;
     // A request's content does not reach the sink.
     let native: Vec<_> = Side::MESSAGES.into_iter().filter(|&side| side != Side::Request).collect();
-    let gates = Gate::start_all(&native, sink.address())?;
+    let gates = start_all(&native, sink.address())?;
     for round in 0..options.rounds {
         progress("messages, QoS 0", round, options.rounds);
         for gate in &gates {
@@ -179,7 +164,7 @@ fn messages(options: &Options, report: &mut Report) -> Result<()> {
         }
     }
     let mosquitto = Mosquitto::builder().setting("log_type none").start()?;
-    let gates = Gate::start_all(&Side::MESSAGES, mosquitto.address())?;
+    let gates = start_all(&Side::MESSAGES, mosquitto.address())?;
     for round in 0..options.rounds {
         progress("messages, QoS 1", round, options.rounds);
         for gate in &gates {
@@ -195,7 +180,7 @@ fn messages(options: &Options, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn memory(options: &Options, report: &mut Report, descriptors: u64) -> Result<()> {
+fn memory(options: &Options, sides: &[Side], report: &mut Report, descriptors: u64) -> Result<()> {
     let most = usize::try_from(descriptors / 2).unwrap_or(usize::MAX).saturating_sub(200);
     let (few, many) = if options.quick { (500, 1_500) } else { (1_000, 5_000) };
     if many > most {
@@ -206,11 +191,11 @@ fn memory(options: &Options, report: &mut Report, descriptors: u64) -> Result<()
     let rounds = options.rounds.min(3);
     for round in 0..rounds {
         progress(&format!("memory of {many} idle connections"), round, rounds);
-        for &side in options.sides.iter().filter(|&&side| side != Side::Direct) {
+        for &side in sides.iter().filter(|&&side| side != Side::Direct) {
             check_stop()?;
             // A fresh proxy each time: memory that was freed but not given back would hide what sessions need.
             let sink = Sink::start()?;
-            let gate = Gate::start(side, sink.address())?;
+            let gate = start(side, sink.address())?;
             let memory = load::memory(&gate, &sink, few, many)?;
             report.add(
                 "idle connection, resident",

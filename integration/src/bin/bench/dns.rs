@@ -8,7 +8,8 @@ mod load;
 use std::time::Duration;
 
 use anyhow::Result;
-use integration::bench::report::{Better, Report, installed};
+use integration::bench::gate::{Side as _, sides};
+use integration::bench::report::{Better, Report};
 use integration::bench::service::{self, Answer};
 use integration::bench::{self, check_stop, progress, sample_time, stop_on_interrupt};
 use integration::dns::dnsperf;
@@ -16,9 +17,9 @@ use integration::dns::responder::Responder;
 use integration::raise_descriptor_limit;
 
 use cores::Cores;
-use gate::{Backends, Gate, Side};
+use gate::{Backends, Side, start_all};
 
-const USAGE: &str = "usage: bench-dns [--rounds N] [--quick] [--only long-lived,one-shot,latency,memory]
+const USAGE: &str = "usage: bench dns [--rounds N] [--quick] [--only long-lived,one-shot,latency,memory]
                  [--sides direct,udp_proxy,dnsdist,dnsdist-cache,unbound,unbound-cache,flow,flow-cache,check,request]";
 
 /// Sessions held open for the memory of one.
@@ -39,19 +40,16 @@ const ONE_SHOT: &str = "64 at once, each from a new port";
 const LATENCY: &str = "1 client, 1 query";
 const MEMORY: &str = "memory of an idle session, 10,000 of them";
 
-fn main() -> Result<()> {
-    let options = bench::Options::parse(USAGE)?;
-    let mut sides: Vec<Side> =
-        options.sides.iter().map(|name| Side::named(name)).collect::<Result<_>>()?;
-    if sides.is_empty() {
-        sides = Side::ALL.to_vec();
-    }
+pub(crate) fn main(args: &[String]) -> Result<()> {
+    let options = bench::Options::parse(args, USAGE)?;
+    let sides: Vec<Side> = sides(&options.sides)?;
     stop_on_interrupt()?;
     raise_descriptor_limit();
+    let run = bench::Run::begin(options.quick);
     let cores = Cores::new();
     // Before anything is started, because that inherits it.
     cores.pin_load()?;
-    let mut report = Report::new(sides.iter().map(|side| side.name()), Side::UdpProxy.name());
+    let mut report = Report::new("dns", "DNS over UDP", &sides, Side::UdpProxy);
 
     let server = Responder::start()?;
     let service = service::start(Answer::Dns)?;
@@ -59,7 +57,7 @@ fn main() -> Result<()> {
     let time = sample_time(options.quick);
 
     if options.wants("long-lived") {
-        let gates = Gate::start_all(&sides, backends, LONG, cores)?;
+        let gates = start_all(&sides, backends, LONG, cores)?;
         let load = |time: Duration| dnsperf::Load {
             clients: 8,
             outstanding: 100,
@@ -75,7 +73,10 @@ fn main() -> Result<()> {
             for gate in &gates {
                 check_stop()?;
                 let load::LongLived { measured, cpu_micros } = load::long_lived(gate, &load(time))?;
-                let mut add = adder(&mut report, LONG_LIVED, gate.side);
+                let mut add = |what: &str, unit, better, sample| {
+                    let name = format!("{what}{LONG_LIVED}");
+                    report.add(&name, unit, better, gate.side.name(), sample);
+                };
                 add("", "1/s", Better::High, measured.rate);
                 add("mean, ", "µs", Better::Low, measured.mean_micros);
                 if let Some(micros) = cpu_micros {
@@ -94,7 +95,7 @@ fn main() -> Result<()> {
             continue;
         }
         let idle = if one_shot { SHORT } else { LONG };
-        let gates = Gate::start_all(&sides, backends, idle, cores)?;
+        let gates = start_all(&sides, backends, idle, cores)?;
         for gate in &gates {
             load::run(gate, clients, one_shot, WARM_UP)?;
         }
@@ -103,14 +104,7 @@ fn main() -> Result<()> {
             for gate in &gates {
                 check_stop()?;
                 let measured = load::run(gate, clients, one_shot, time)?;
-                let mut add = adder(&mut report, name, gate.side);
-                add("", "1/s", Better::High, measured.rate);
-                add("p50, ", "µs", Better::Low, measured.latency.p50);
-                add("p99, ", "µs", Better::Low, measured.latency.p99);
-                if let Some(micros) = measured.cpu_micros {
-                    add("CPU of the proxy, ", "µs", Better::Low, micros);
-                }
-                add("unanswered, ", "%", Better::Low, measured.unanswered);
+                measured.add_to(&mut report, name, gate.side.name());
             }
         }
     }
@@ -121,7 +115,7 @@ fn main() -> Result<()> {
         progress("memory", round, options.rounds.min(3));
         for side in with_sessions.into_iter().filter(|side| sides.contains(side)) {
             check_stop()?;
-            for gate in &Gate::start_all(&[side], backends, LONG, cores)? {
+            for gate in &start_all(&[side], backends, LONG, cores)? {
                 if let Some(kib) = load::session_memory(gate, SESSIONS)? {
                     report.add(MEMORY, "KiB", Better::Low, side.name(), kib);
                 }
@@ -129,31 +123,20 @@ fn main() -> Result<()> {
         }
     }
 
-    let mut conditions = vec![
-        format!("everything on 127.0.0.1; {}; one worker or thread for each proxy", cores.describe()),
-        format!(
+    for condition in [
+        &format!(
+            "everything on 127.0.0.1; {}; one worker or thread for each proxy",
+            cores.describe()
+        ),
+        &format!(
             "A queries for {} names, without EDNS; the first row with dnsperf, the others with this project's own load",
             load::NAMES
         ),
-        "server: this project's own, one thread, one record for every question; `direct` is it and the load alone"
-            .to_owned(),
-        "dnsdist-cache, unbound-cache and flow-cache have every answer in their cache".to_owned(),
-        "flow, check, request: udp_proxy, the filter and the HTTP connection manager, no access log; the check is answered by the route, the request by an HTTP/1.1 service of this project's own"
-            .to_owned(),
-    ];
-    conditions.extend(installed("dnsdist", "--version", "dnsdist "));
-    conditions.extend(installed("unbound", "-V", "Version").map(|it| format!("unbound: {it}")));
-    conditions.extend(installed("dnsperf", "-h", "Version").map(|it| format!("dnsperf: {it}")));
-    bench::publish("dns", &conditions, &[report])
-}
-
-/// Adds samples of a side to the rows of this name.
-fn adder<'a>(
-    report: &'a mut Report,
-    name: &'a str,
-    side: Side,
-) -> impl FnMut(&str, &'static str, Better, f64) + 'a {
-    move |what, unit, better, sample| {
-        report.add(&format!("{what}{name}"), unit, better, side.name(), sample);
+        "server: this project's own, one thread, one record for every question; `direct` is it and the load alone",
+        "dnsdist-cache, unbound-cache and flow-cache have every answer in their cache",
+        "flow, check, request: udp_proxy, the filter and the HTTP connection manager, no access log; the check is answered by the route, the request by an HTTP/1.1 service of this project's own",
+    ] {
+        report.condition(condition);
     }
+    run.publish("dns", [report])
 }

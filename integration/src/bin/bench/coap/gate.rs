@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use integration::bench;
+use integration::bench::gate::Side as _;
 use integration::coap::draft::Draft;
 use integration::coap::setup::{self, port};
 use integration::coap::{aiocoap, libcoap};
-use integration::envoy::{Config, Envoy};
-use integration::process::Process;
+use integration::envoy::Config;
 
 /// One side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub(crate) enum Side {
     AioCoap,
 }
 
-impl Side {
-    pub(crate) const ALL: [Self; 7] = [
+impl bench::gate::Side for Side {
+    const ALL: &'static [Self] = &[
         Self::Direct,
         Self::UdpProxy,
         Self::Flow,
@@ -37,7 +38,7 @@ impl Side {
         Self::AioCoap,
     ];
 
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::UdpProxy => "udp_proxy",
@@ -49,9 +50,8 @@ impl Side {
         }
     }
 
-    pub(crate) fn named(name: &str) -> Result<Self> {
-        let side = Self::ALL.into_iter().find(|side| side.name() == name);
-        side.with_context(|| format!("there is no side {name:?}"))
+    fn is_ours(self) -> bool {
+        matches!(self, Self::Flow | Self::Check | Self::Request)
     }
 }
 
@@ -65,73 +65,47 @@ pub(crate) struct Backends {
 }
 
 /// A side in front of them.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    pub(crate) side: Side,
-    pub(crate) address: SocketAddr,
-    server: SocketAddr,
-    proxy: Proxy,
+pub(crate) type Gate = bench::gate::Gate<Side>;
+
+/// All of them; sessions of the Envoys end after this time without a message.
+pub(crate) fn start_all(sides: &[Side], backends: Backends, idle: &str) -> Result<Vec<Gate>> {
+    sides.iter().map(|&side| start(side, backends, idle)).collect()
 }
 
-#[derive(Debug)]
-enum Proxy {
-    None,
-    Envoy(Envoy),
-    LibCoap(libcoap::Server),
-    AioCoap(aiocoap::Proxy),
+fn start(side: Side, Backends { server, service }: Backends, idle: &str) -> Result<Gate> {
+    Ok(match side {
+        Side::Direct => Gate::direct(side, server),
+        Side::UdpProxy => {
+            let config = Config::from_text(UDP_PROXY.replace("IDLE", idle));
+            // The other proxies have one thread as well.
+            let envoy = config.port(25683, server.port()).concurrency(1).start()?;
+            Gate::through(side, envoy.address(5683)?, server, envoy)
+        }
+        Side::Flow | Side::Check | Side::Request => {
+            let config = filter(side, idle)?.port(port::SERVER, server.port());
+            let envoy = config.port(port::WEB, service.port()).concurrency(1).start()?;
+            Gate::through(side, envoy.address(port::COAP)?, server, envoy)
+        }
+        Side::LibCoap => {
+            let proxy = libcoap::Server::start_proxy()?;
+            Gate::through(side, proxy.address(), server, proxy)
+        }
+        Side::AioCoap => {
+            let proxy = aiocoap::Proxy::start(server)?;
+            Gate::through(side, proxy.address(), server, proxy)
+        }
+    })
 }
 
-impl Gate {
-    /// All of them; sessions of the Envoys end after this time without a message.
-    pub(crate) fn start_all(sides: &[Side], backends: Backends, idle: &str) -> Result<Vec<Self>> {
-        sides.iter().map(|&side| Self::start(side, backends, idle)).collect()
-    }
-
-    fn start(side: Side, Backends { server, service }: Backends, idle: &str) -> Result<Self> {
-        let (address, proxy) = match side {
-            Side::Direct => (server, Proxy::None),
-            Side::UdpProxy => {
-                let config = Config::from_text(UDP_PROXY.replace("IDLE", idle));
-                // The other proxies have one thread as well.
-                let envoy = config.port(25683, server.port()).concurrency(1).start()?;
-                (envoy.address(5683)?, Proxy::Envoy(envoy))
-            }
-            Side::Flow | Side::Check | Side::Request => {
-                let config = filter(side, idle)?.port(port::SERVER, server.port());
-                let envoy = config.port(port::WEB, service.port()).concurrency(1).start()?;
-                (envoy.address(port::COAP)?, Proxy::Envoy(envoy))
-            }
-            Side::LibCoap => {
-                let proxy = libcoap::Server::start_proxy()?;
-                (proxy.address(), Proxy::LibCoap(proxy))
-            }
-            Side::AioCoap => {
-                let proxy = aiocoap::Proxy::start(server)?;
-                (proxy.address(), Proxy::AioCoap(proxy))
-            }
-        };
-        Ok(Self { side, address, server, proxy })
-    }
-
-    /// Says in a request what this side has to know of where it goes.
-    pub(crate) fn addressed(&self, request: Draft) -> Draft {
-        const PROXY_URI: u16 = 35;
-        match self.side {
-            Side::LibCoap => {
-                let uri = format!("coap://{}/bench", self.server);
-                request.option(PROXY_URI, uri.as_bytes())
-            }
-            _ => request.path("bench"),
+/// Says in a request what a side has to know of where it goes.
+pub(crate) fn addressed(gate: &Gate, request: Draft) -> Draft {
+    const PROXY_URI: u16 = 35;
+    match gate.side {
+        Side::LibCoap => {
+            let uri = format!("coap://{}/bench", gate.server);
+            request.option(PROXY_URI, uri.as_bytes())
         }
-    }
-
-    pub(crate) fn process(&self) -> Option<&Process> {
-        match &self.proxy {
-            Proxy::None => None,
-            Proxy::Envoy(envoy) => Some(&envoy.process),
-            Proxy::LibCoap(server) => Some(&server.process),
-            Proxy::AioCoap(proxy) => Some(&proxy.process),
-        }
+        _ => request.path("bench"),
     }
 }
 

@@ -1,38 +1,21 @@
 //! The load that dnsperf cannot make: a new port for each query. One thread, which waits for all sockets together.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use codec_dns::{RecordType, patch};
-use integration::bench::Latency;
+use integration::bench::gate::Side as _;
+use integration::bench::load::{GIVE_UP, Measured, SOURCE, Tally, kib_per_session};
 use integration::dns::dnsperf::{self, name};
 use integration::dns::query::Query;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::gate::Gate;
-
-/// An address of the load's own: its ports are not those from which proxies take theirs.
-const SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-
-/// After which a query counts as unanswered, and another one takes its place.
-const GIVE_UP: Duration = Duration::from_secs(1);
-
-/// What runs, but is not measured.
-const WARM_UP: Duration = Duration::from_millis(100);
+use super::gate::Gate;
 
 /// How many different names are asked for.
 pub(crate) const NAMES: usize = 1000;
-
-pub(crate) struct Measured {
-    pub(crate) rate: f64,
-    pub(crate) latency: Latency,
-    /// CPU time of the proxy per query, if there is one.
-    pub(crate) cpu_micros: Option<f64>,
-    /// In percent.
-    pub(crate) unanswered: f64,
-}
 
 /// What dnsperf measured, and what it cost.
 pub(crate) struct LongLived {
@@ -42,9 +25,9 @@ pub(crate) struct LongLived {
 
 /// Clients with a port each, for this time.
 pub(crate) fn long_lived(gate: &Gate, load: &dnsperf::Load) -> Result<LongLived> {
-    let before = cpu_seconds(gate)?;
+    let before = gate.cpu_seconds()?;
     let measured = dnsperf::run(gate.address, load)?;
-    let used = before.zip(cpu_seconds(gate)?).map(|(before, after)| after - before);
+    let used = before.zip(gate.cpu_seconds()?).map(|(before, after)| after - before);
     ensure!(measured.completed > 0.0, "{} answered nothing", gate.side.name());
     Ok(LongLived { measured, cpu_micros: used.map(|used| used * 1e6 / measured.completed) })
 }
@@ -52,13 +35,11 @@ pub(crate) fn long_lived(gate: &Gate, load: &dnsperf::Load) -> Result<LongLived>
 /// So many queries under way for this time, each from a new port, or all from one port each.
 pub(crate) fn run(gate: &Gate, clients: usize, one_shot: bool, time: Duration) -> Result<Measured> {
     let mut queries = Queries::new()?;
-    let start = Instant::now();
-    let (from, until) = (start + WARM_UP, start + WARM_UP + time);
-    let mut tally = Tally { from, until, completed: 0, unanswered: 0, micros: Vec::new() };
-    let before = cpu_seconds(gate)?;
+    let mut tally = Tally::after_warm_up(time);
+    let before = gate.cpu_seconds()?;
     let mut clients: Vec<Client> =
         (0..clients).map(|_| Client::new(gate.address, &mut queries)).collect::<Result<_>>()?;
-    while Instant::now() < until {
+    while Instant::now() < tally.until {
         for index in ready(&clients, Duration::from_millis(20))? {
             let client = clients.get_mut(index).context("no such client")?;
             if client.receive(&mut tally)? {
@@ -67,22 +48,15 @@ pub(crate) fn run(gate: &Gate, clients: usize, one_shot: bool, time: Duration) -
         }
         for client in &mut clients {
             if client.sent.elapsed() > GIVE_UP {
-                tally.unanswered += 1;
+                tally.gave_up();
                 client.go_on(true, &mut queries)?;
             }
         }
     }
-    let used = before.zip(cpu_seconds(gate)?).map(|(before, after)| after - before);
-    let answered = float(tally.micros.len());
-    ensure!(answered > 0.0, "{} answered nothing", gate.side.name());
+    let used = before.zip(gate.cpu_seconds()?).map(|(before, after)| after - before);
     // What is still under way must not burden the next side. It is answered soon, or never.
     std::thread::sleep(Duration::from_millis(20));
-    Ok(Measured {
-        rate: answered / time.as_secs_f64(),
-        cpu_micros: used.map(|used| used * 1e6 / float(tally.completed)),
-        unanswered: 100.0 * float(tally.unanswered) / (answered + float(tally.unanswered)),
-        latency: Latency::of(tally.micros)?,
-    })
+    tally.measured(gate.side.name(), used)
 }
 
 /// What a session without a query takes, in KiB of the proxy's resident memory: the difference that so many make which had
@@ -104,14 +78,7 @@ pub(crate) fn session_memory(gate: &Gate, sessions: usize) -> Result<Option<f64>
     open(200, &mut clients)?;
     let before = process.resident_bytes()?;
     open(sessions, &mut clients)?;
-    let grown = process.resident_bytes()?.saturating_sub(before);
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let grown = grown as f64;
-    Ok(Some(grown / 1024.0 / float(sessions)))
-}
-
-fn cpu_seconds(gate: &Gate) -> Result<Option<f64>> {
-    gate.process().map(|process| process.cpu_seconds()).transpose()
+    kib_per_session(process, before, sessions).map(Some)
 }
 
 /// The clients whose sockets have something.
@@ -121,16 +88,6 @@ fn ready(clients: &[Client], most: Duration) -> Result<Vec<usize>> {
     poll(&mut sockets, Some(&Timespec::try_from(most)?))?;
     let ready = sockets.iter().enumerate().filter(|(_, socket)| !socket.revents().is_empty());
     Ok(ready.map(|(index, _)| index).collect())
-}
-
-struct Tally {
-    from: Instant,
-    until: Instant,
-    /// All that were answered before `until`.
-    completed: usize,
-    /// Of those answered between `from` and `until`.
-    micros: Vec<f64>,
-    unanswered: usize,
 }
 
 /// The queries, one after the other, again and again.
@@ -204,13 +161,7 @@ impl Client {
         if !self.take()? {
             return Ok(false);
         }
-        let now = Instant::now();
-        if now < tally.until {
-            tally.completed += 1;
-            if now >= tally.from {
-                tally.micros.push((now - self.sent).as_secs_f64() * 1e6);
-            }
-        }
+        tally.answered(self.sent);
         Ok(true)
     }
 }
@@ -219,9 +170,4 @@ fn open() -> Result<UdpSocket> {
     let socket = UdpSocket::bind((SOURCE, 0))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn float(number: usize) -> f64 {
-    number as f64
 }
