@@ -12,7 +12,7 @@ use integration::broker::Mosquitto;
 use super::fleet::Fleet;
 use super::gate::{Side, start};
 
-pub(crate) const SIDES: [Side; 2] = [Side::TcpProxy, Side::Bridge];
+pub(crate) const SIDES: [Side; 3] = [Side::TcpProxy, Side::Bridge, Side::Http1];
 
 /// How many sessions.
 const NUMBERS: [usize; 4] = [10, 100, 1_000, 10_000];

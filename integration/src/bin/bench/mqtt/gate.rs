@@ -17,6 +17,8 @@ pub(crate) enum Side {
     HaProxy,
     Observe,
     Bridge,
+    /// `bridge` with `codec: auto`, which means HTTP/1.1 here.
+    Http1,
     /// `bridge` with three rules that match nothing.
     Rules,
     /// Every message is checked, and Envoy's route answers at once.
@@ -37,6 +39,7 @@ impl bench::gate::Side for Side {
         Self::HaProxy,
         Self::Observe,
         Self::Bridge,
+        Self::Http1,
         Self::Rules,
         Self::Check,
         Self::Cached,
@@ -44,7 +47,7 @@ impl bench::gate::Side for Side {
         Self::Http2,
     ];
     const DEFAULT: &'static [Self] =
-        &[Self::Direct, Self::TcpProxy, Self::HaProxy, Self::Observe, Self::Bridge];
+        &[Self::Direct, Self::TcpProxy, Self::HaProxy, Self::Observe, Self::Bridge, Self::Http1];
 
     fn name(self) -> &'static str {
         match self {
@@ -53,6 +56,7 @@ impl bench::gate::Side for Side {
             Self::HaProxy => "haproxy",
             Self::Observe => "observe",
             Self::Bridge => "bridge",
+            Self::Http1 => "bridge-http1",
             Self::Rules => "rules",
             Self::Check => "check",
             Self::Cached => "cached",
@@ -105,6 +109,10 @@ pub(crate) fn start(side: Side, broker: SocketAddr) -> Result<Gate> {
         Side::TcpProxy => TCP_PROXY.to_owned(),
         Side::Observe => {
             format!("{}{TCP_PROXY}", WASM.replace("MODE", "observe").replace("RULES", "[]"))
+        }
+        Side::Http1 => {
+            let wasm = WASM.replace("MODE", "bridge, codec: auto").replace("RULES", "[]");
+            format!("{wasm}{}", HCM.replace("codec_type: HTTP2", "codec_type: AUTO"))
         }
         side => format!("{}{HCM}", WASM.replace("MODE", "bridge").replace("RULES", side.rules())),
     };
