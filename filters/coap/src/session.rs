@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bridge::text::encode;
+use bridge::text::{encode, is_host_name};
 use bridge::{
     Bytes, Direction, Ended, HeaderMap, HeaderName, HeaderValue, Input, Link, Peer, Protocol,
     Response, StreamId, Want,
@@ -125,6 +125,7 @@ impl Session {
             Transport::Udp | Transport::Dtls => None,
         };
         let authority = server_name
+            .filter(|name| is_host_name(name))
             .and_then(|name| Authority::try_from(name).ok())
             .unwrap_or_else(|| settings.authority.clone());
         let known = match (transport, address) {

@@ -94,6 +94,11 @@ fn the_name_of_tls_is_the_authority() {
     bench.client(&host);
     let authorities: Vec<_> = bench.streams.iter().map(|stream| &*stream.authority).collect();
     assert_eq!(authorities, ["things.example", "things.example", "other.example"]);
+    for no_name in ["things.example:5684", "things.example.", "x@things.example", ""] {
+        let mut bench = worker.session_with(ANNA, Duration::ZERO, &LIMITS, Some(no_name));
+        bench.client_all(&[csm_with(1152), get_tcp(1, "a")]);
+        assert_eq!(bench.streams[0].authority, "coap", "{no_name}");
+    }
 }
 
 proptest! {
