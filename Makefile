@@ -19,7 +19,7 @@ CARGO ?= cargo
 TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wasm example envoy certs bench bench-mqtt bench-coap bench-dns bench-codecs bench-scale bench-compare bench-page reference dashboards images manifests versions release deny fmt lint clean
+.PHONY: help demo test wasm example envoy certs bench bench-mqtt bench-coap bench-dns bench-codecs bench-scale bench-compare bench-page reference dashboards images manifests versions release deny fuzz fmt lint clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ reference: ## docs/reference, from the types that read the configuration
 
 dashboards: ## deploy/grafana/dashboards, from tools/dashboards
 	@sdk=$$(scripts/grafana-sdk) && PYTHONPATH="$$sdk" python3 -B tools/dashboards/generate.py
+
+fuzz: ## every fuzz target for SECONDS_EACH=60 seconds, one after another, and a table (TARGETS="dns websocket": those alone; KEEP=1: keep what is new)
+	@scripts/fuzz $(TARGETS)
 
 fmt: ## format all code
 	$(CARGO) fmt --all

@@ -17,3 +17,31 @@ pub fn encode(text: &str) -> String {
     }
     encoded
 }
+
+/// Whether a TLS server name is a host's name without a dot at its end (RFC 6066 §3): letters, digits, hyphens and underscores in labels.
+///
+/// What is not must not become an authority. `eu.example:443`, `eu.example.` and `x@eu.example` do not match a filter chain for
+/// `eu.example`, and yet mean that host to whoever routes by what is left of them.
+#[must_use]
+pub fn is_host_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_a_hosts_name_is_one() {
+        for name in ["localhost", "eu.Example", "a-b._x.1", "192.0.2.1"] {
+            assert!(is_host_name(name), "{name}");
+        }
+        for name in [
+            "", ".", "a.", ".a", "a..b", "a:80", "u@a", "u:p@a", "[::1]", "a/b", "a b", "a%2e",
+            "\u{e9}", "a\r\nb", "a,b", "*",
+        ] {
+            assert!(!is_host_name(name), "{name}");
+        }
+    }
+}

@@ -155,10 +155,11 @@ pub struct Config {
     pub max_options: Whole,
     /// The most requests of a session that are not answered; one more is answered with 4.29. Default 64.
     pub max_outstanding: Whole,
-    /// How long a session that waits for nothing lives on after its last message. It waits while a request
-    /// has no response, a confirmable message no acknowledgement, a resource is observed or a block-wise
-    /// transfer is under way. Default `2s`. `transport: udp` only.
-    pub idle_timeout: Seconds,
+    /// How long a session that waits for nothing lives on after its last message, of which all octets have to
+    /// be there. It waits while a request has no response, a confirmable message no acknowledgement, a resource is
+    /// observed or a block-wise transfer is under way; over TCP also while an LwM2M registration holds. Default
+    /// `2s` over UDP and `600s` over TCP, where the client is told by Release. Not over DTLS, which has its own.
+    pub idle_timeout: Option<Seconds>,
     /// How long a session lives on for a CoAP server's response, and for the client's acknowledgement of a
     /// server's message; so long, too, a request in a flow counts for `max_outstanding`. Default `30s`.
     pub response_timeout: Seconds,
@@ -229,7 +230,7 @@ impl Default for Config {
             max_message_size: None,
             max_options: Whole(64),
             max_outstanding: Whole(64),
-            idle_timeout: seconds(2),
+            idle_timeout: None,
             response_timeout: seconds(30),
             registration_timeout: seconds(0),
             separate_after: Seconds(Duration::from_millis(500)),
@@ -355,7 +356,11 @@ impl Settings {
         };
         let day = Duration::from_secs(86_400);
         let (some, any) = (Duration::from_millis(100)..=day, Duration::ZERO..=day);
-        let idle_timeout = mistakes.time("idle_timeout", config.idle_timeout, some.clone());
+        let idle_timeout = config.idle_timeout.unwrap_or(match config.transport {
+            Transport::Udp | Transport::Dtls => Seconds(Duration::from_secs(2)),
+            Transport::Tcp => Seconds(Duration::from_secs(600)),
+        });
+        let idle_timeout = mistakes.time("idle_timeout", idle_timeout, some.clone());
         let response_timeout =
             mistakes.time("response_timeout", config.response_timeout, some.clone());
         let registration_timeout =

@@ -361,15 +361,7 @@ impl Session {
         let outstanding = self.drop_flow(stream);
         if self.transport == Transport::Tcp && observed {
             // Nobody else would tell the client that there are no notifications any more.
-            let release = TcpMessage {
-                code: Code::RELEASE,
-                token: &[],
-                options: Options::EMPTY,
-                payload: &[],
-            };
-            self.send_frame(link, &release);
-            link.close();
-            return;
+            return self.release(link);
         }
         for outstanding in outstanding {
             let text = if was_open { "server closed the connection" } else { "server unreachable" };

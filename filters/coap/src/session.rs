@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bridge::text::encode;
+use bridge::text::{encode, is_host_name};
 use bridge::{
     Bytes, Direction, Ended, HeaderMap, HeaderName, HeaderValue, Input, Link, Peer, Protocol,
     Response, StreamId, Want,
@@ -125,6 +125,7 @@ impl Session {
             Transport::Udp | Transport::Dtls => None,
         };
         let authority = server_name
+            .filter(|name| is_host_name(name))
             .and_then(|name| Authority::try_from(name).ok())
             .unwrap_or_else(|| settings.authority.clone());
         let known = match (transport, address) {
@@ -172,7 +173,10 @@ impl Session {
             Transport::Udp => link.set_deadline(Some(now + session.common.settings.idle_timeout)),
             // The association has a timeout of its own.
             Transport::Dtls => {}
-            Transport::Tcp => session.introduce(link),
+            Transport::Tcp => {
+                session.introduce(link);
+                link.set_deadline(Some(now + session.common.settings.idle_timeout));
+            }
         }
         session
     }
@@ -639,6 +643,14 @@ impl Session {
         self.send_frame(link, &abort);
     }
 
+    /// Ends the connection in good order (RFC 8323 §5.5).
+    pub(crate) fn release(&mut self, link: &mut Link) {
+        let options = Options::EMPTY;
+        let release = TcpMessage { code: Code::RELEASE, token: &[], options, payload: &[] };
+        self.send_frame(link, &release);
+        link.close();
+    }
+
     /// Whether the session has a reason to go on.
     fn is_busy(&mut self, now: Duration) -> bool {
         let patience = self.common.settings.response_timeout;
@@ -647,7 +659,9 @@ impl Session {
             self.transfer_until = None;
         }
         let registered = self.endpoint.as_ref().is_some_and(|(_, until)| {
-            *until > now && self.last_active + self.common.settings.registration_timeout > now
+            // Over TCP the server can reach the device for as long as the connection lasts.
+            let patience = self.common.settings.registration_timeout;
+            *until > now && (self.transport == Transport::Tcp || self.last_active + patience > now)
         });
         registered
             || self.transfer_until.is_some()
@@ -790,15 +804,17 @@ impl Protocol for Session {
         if let Some(used) = self.transfers.oldest() {
             self.wake_at(link, used + timeout);
         }
-        if self.transport != Transport::Udp {
+        if self.transport == Transport::Dtls {
             return;
         }
         let idle = self.common.settings.idle_timeout;
         let end = self.last_active + idle;
-        if self.is_busy(now) {
+        let is_tcp = self.transport == Transport::Tcp;
+        // Over TCP a response is waited for as long as it takes, so nothing is forgotten before.
+        if !(is_tcp && end > now) && self.is_busy(now) {
             self.wake_at(link, now + idle);
         } else if end <= now {
-            link.close();
+            if is_tcp { self.release(link) } else { link.close() }
         } else {
             self.wake_at(link, end);
         }

@@ -83,6 +83,96 @@ fn text_of_the_client_forges_no_header_and_no_path() {
     );
 }
 
+/// What would be another path, or more than one header value, to somebody who reads it carelessly.
+const NASTY: [&[u8]; 22] = [
+    b"\r\nx-evil: 1",
+    b"\0",
+    b"\x01\x7f",
+    b"\xc3\xa9\xf4\x8f\xbf\xbf",
+    b"\xff",
+    b"..",
+    b".",
+    b"..;",
+    b"%2e%2e",
+    b"%2F",
+    b"a/b",
+    b"/",
+    b"",
+    b" ",
+    b"//host/x",
+    b"http://x/",
+    b"a?b#c",
+    b"a&b=c",
+    b"u@h:80",
+    b"[::1",
+    b"\"'<>\\,",
+    &[b'x'; 255],
+];
+
+/// A confirmable request with options that our encoder would refuse.
+fn raw(code: Code, id: u16, mut options: Vec<(OptionNumber, &[u8])>) -> Vec<u8> {
+    options.sort_by_key(|(number, _)| number.0);
+    let mut octets = [&[0x40, code.0], &id.to_be_bytes()[..]].concat();
+    let mut last = 0;
+    for (OptionNumber(number), value) in options {
+        let len = u8::try_from(value.len()).unwrap();
+        let nibble = (number - last) << 4;
+        match len {
+            0..13 => octets.push(nibble as u8 | len),
+            len => octets.extend([nibble as u8 | 13, len - 13]),
+        }
+        octets.extend(value);
+        last = number;
+    }
+    octets
+}
+
+#[test]
+fn no_option_forges_a_header_or_a_path() {
+    type N = OptionNumber;
+    let options = [
+        N::URI_HOST,
+        N::URI_PATH,
+        N::URI_QUERY,
+        N::ETAG,
+        N::IF_MATCH,
+        N::CONTENT_FORMAT,
+        N::ACCEPT,
+    ];
+    let mut streams = 0;
+    for carry in ["a", "c", "r"] {
+        for nasty in NASTY {
+            for number in options {
+                let mut bench = Bench::new(&rules(""));
+                let path = (N::URI_PATH, carry.as_bytes());
+                bench.datagram(&raw(Code::GET, 1, vec![path, (number, nasty)]));
+                let name = [b"ep=", &nasty[..nasty.len().min(250)]].concat();
+                let register = vec![(N::URI_PATH, &b"rd"[..]), (N::URI_QUERY, &name)];
+                bench.datagram(&raw(Code::POST, 2, register));
+                bench.datagram(&raw(Code::GET, 3, vec![path]));
+                streams += bench.streams.len();
+                for stream in &bench.streams {
+                    for (name, value) in &stream.headers {
+                        let value = value.to_str().expect("visible ASCII");
+                        assert_eq!(value.trim(), value, "{name}");
+                        assert_ne!(name, "x-evil");
+                        assert_eq!(stream.headers.get_all(name).iter().count(), 1, "{name}");
+                    }
+                    let is_host =
+                        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
+                    assert!(stream.authority.bytes().all(is_host), "{}", stream.authority);
+                    assert!(stream.path.starts_with('/') && stream.path.is_ascii());
+                    assert!(!stream.path.contains(['\r', '\n', ' ', '\0', '#', '\\']));
+                    let path = stream.path.split('?').next().unwrap().to_ascii_lowercase();
+                    let dots = |segment: &str| matches!(&*segment.replace("%2e", "."), "." | "..");
+                    assert!(!path.split('/').any(dots), "{path}");
+                }
+            }
+        }
+    }
+    assert!(streams > 500, "{streams}");
+}
+
 #[test]
 fn a_response_in_time_is_the_acknowledgement() {
     let mut bench = Bench::new(&rules(""));

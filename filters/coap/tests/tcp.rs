@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::support::message::{Msg, get, post};
-use crate::support::{ANNA, Bench, LIMITS, Worker, rules, seconds};
+use crate::support::{ANNA, Bench, LIMITS, Worker, millis, rules, seconds};
 use codec_coap::{Block, Code, OptionNumber, OptionValue};
 use proptest::prelude::*;
 
@@ -94,6 +94,11 @@ fn the_name_of_tls_is_the_authority() {
     bench.client(&host);
     let authorities: Vec<_> = bench.streams.iter().map(|stream| &*stream.authority).collect();
     assert_eq!(authorities, ["things.example", "things.example", "other.example"]);
+    for no_name in ["things.example:5684", "things.example.", "x@things.example", ""] {
+        let mut bench = worker.session_with(ANNA, Duration::ZERO, &LIMITS, Some(no_name));
+        bench.client_all(&[csm_with(1152), get_tcp(1, "a")]);
+        assert_eq!(bench.streams[0].authority, "coap", "{no_name}");
+    }
 }
 
 proptest! {
@@ -506,4 +511,52 @@ fn pings_of_a_server_that_does_not_read_are_not_all_kept() {
     let len = bench.streams[0].body.len();
     // The first window of a stream is 65,535 octets (RFC 9113 §6.9.2); those are on their way.
     assert!(len < 70_000, "{len} octets of Pongs were kept");
+}
+
+#[test]
+fn a_connection_that_waits_for_nothing_is_released() {
+    let mut bench = connected(r#""idle_timeout": "10s""#);
+    bench.client(&get_tcp(1, "a"));
+    bench.pass(millis(9_999));
+    bench.client(&Msg::tcp(Code::PING).token(b"p"));
+    assert_eq!(bench.got_one().code, Code::PONG);
+    bench.pass(seconds(100));
+    assert!(
+        bench.is_closed(),
+        "the response of a server that is silent is not waited for for ever"
+    );
+    assert_eq!(bench.got_one().code, Code::RELEASE);
+}
+
+#[test]
+fn a_message_that_is_never_complete_does_not_keep_a_connection() {
+    // Before the client's CSM, and after it.
+    for first in [&[][..], &Msg::tcp(Code::CSM).octets()] {
+        let mut bench = Bench::new(&tcp(r#""idle_timeout": "10s""#));
+        bench.octets(first);
+        let message = post_tcp(1, "a", body(1000)).octets();
+        for octet in &message[..300] {
+            bench.octets(&[*octet]);
+            bench.pass(millis(100));
+        }
+        assert!(bench.is_closed());
+        assert!(bench.streams.is_empty());
+    }
+}
+
+#[test]
+fn a_connection_with_an_observation_or_a_registration_is_kept() {
+    let mut bench = connected(r#""idle_timeout": "10s""#);
+    let request = get_tcp(1, "a").observe(0);
+    bench.client(&request);
+    bench.server(0, &request.reply(Code::CONTENT).observe(1));
+    bench.pass(seconds(1000));
+    assert!(!bench.is_closed());
+
+    let mut bench = connected(r#""idle_timeout": "10s""#);
+    let request = post_tcp(1, "rd", "").opt(OptionNumber::URI_QUERY, "ep=device-1");
+    bench.client(&request);
+    bench.server(0, &request.reply(Code::CREATED));
+    bench.pass(seconds(1000));
+    assert!(!bench.is_closed());
 }

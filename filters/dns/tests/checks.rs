@@ -54,6 +54,26 @@ fn a_name_cannot_forge_a_header() {
 }
 
 #[test]
+fn no_octet_of_a_name_is_anything_but_part_of_a_host() {
+    let requests = r#"{"rules": [{"zones": ["c"], "carry": "check"}, {"carry": "request"}]}"#;
+    for octet in 0..=255_u8 {
+        for zone in [b'c', b'r'] {
+            let mut bench = udp(requests);
+            let anna = bench.client(ANNA);
+            let mut octets = a(1, "x").octets();
+            octets.splice(12..15, [1, octet, 4, b'-', octet, octet, b'-', 1, zone, 0]);
+            bench.datagram(anna, &octets);
+            let stream = &bench.streams()[bench.open_one()];
+            let is_host = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'A'..=b'F' | b'-' | b'_' | b'.' | b'=');
+            assert!(stream.authority.bytes().all(is_host), "{}", stream.authority);
+            assert_eq!(stream.header("x-dns-qname"), Some(&*stream.authority));
+            assert_eq!(stream.authority.matches('.').count(), 2, "three labels are three");
+            assert_eq!(stream.path, "/dns-query");
+        }
+    }
+}
+
+#[test]
 fn the_root_and_a_name_of_full_length_can_be_checked() {
     let label = "x".repeat(63);
     let longest = format!("{label}.{label}.{label}.{}", "x".repeat(61));

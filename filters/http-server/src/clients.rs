@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use bridge::server::{Received, RequestId, Server, ServerLimits};
-use bridge::{Bytes, Ended, HeaderMap, Request, Response, StatusCode};
+use bridge::{Bytes, Ended, HeaderMap, Method, Request, Response, StatusCode};
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
@@ -47,6 +47,8 @@ impl fmt::Debug for Clients {
 }
 
 struct Exchange {
+    /// The method is HEAD: the answer has no content, whatever there is (RFC 9110 §9.3.2).
+    is_head: bool,
     incoming: Incoming,
     /// What is sent, once the header section was.
     outgoing: Option<Outgoing>,
@@ -96,13 +98,14 @@ impl Clients {
         }
     }
 
-    /// Answers a request with this header section; with `end` there is no content. Only the first
-    /// answer counts.
+    /// Answers a request with this header section; with `end` there is no content, and there is none to HEAD.
+    /// Only the first answer counts.
     pub fn respond(&mut self, id: RequestId, response: Response<()>, end: bool) {
         let Some(exchange) = self.exchanges.get_mut(&id) else { return };
         if exchange.outgoing.is_some() {
             return;
         }
+        let end = end || exchange.is_head;
         self.server.respond(id, response, end);
         if end {
             self.done(id);
@@ -222,8 +225,9 @@ impl Clients {
     fn add(&mut self, id: RequestId, request: Request<()>) {
         let (head, ()) = request.into_parts();
         let is_too_long = stated_length(&head.headers).is_some_and(|len| len > self.max_content);
+        let is_head = head.method == Method::HEAD;
         let incoming = Incoming::Part(Box::new(head), BytesMut::new());
-        self.exchanges.insert(id, Exchange { incoming, outgoing: None });
+        self.exchanges.insert(id, Exchange { is_head, incoming, outgoing: None });
         if is_too_long {
             self.refuse(id, StatusCode::PAYLOAD_TOO_LARGE);
         }

@@ -115,6 +115,22 @@ fn a_request_is_answered_with_all_of_its_content() {
 }
 
 #[test]
+fn an_answer_to_head_has_no_content() {
+    let mut rig = rig(Limits::default());
+    let head = |path: &str| Request::head(format!("http://server{path}")).body(()).unwrap();
+    for (path, len) in [("/size/10", "10"), ("/size/0", "0")] {
+        let call = rig.call(head(path), b"");
+        let call = &rig.calls[call];
+        assert_eq!((call.status.unwrap().as_u16(), call.ended), (200, Some(true)));
+        assert_eq!((call.header("content-length"), call.text()), (Some(len), ""));
+    }
+    // Nor has one that would be streamed.
+    let call = rig.call(head("/stream"), b"");
+    rig.run();
+    assert_eq!(rig.calls[call].ended, Some(true));
+}
+
+#[test]
 fn requests_may_arrive_in_any_pieces() {
     for chunk in [1, 2, 9, 100] {
         let mut rig = rig(Limits::default());

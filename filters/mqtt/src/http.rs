@@ -18,7 +18,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bridge::text::encode;
+use bridge::text::{encode, is_host_name};
 use bridge::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use codec_mqtt::{
     ConnAck, Connect, ConnectCode, ConnectReturnCode, Properties, Property, ReasonCode, Version,
@@ -42,6 +42,7 @@ pub(crate) fn request(
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.uri_mut() = server_name
+        .filter(|name| is_host_name(name))
         .and_then(|name| uri(&name))
         .or_else(|| uri(&settings.authority))
         .unwrap_or_default();
@@ -281,8 +282,10 @@ mod tests {
             request.uri().authority().expect("always one").to_string()
         };
         assert_eq!(authority("eu.example"), "eu.example");
-        assert_eq!(authority("a b"), "broker.example:1883");
-        assert_eq!(authority("a/b"), "broker.example:1883");
+        for no_name in ["", "a b", "a/b", "eu.example:80", "eu.example.", "x@eu.example", "\u{e9}"]
+        {
+            assert_eq!(authority(no_name), "broker.example:1883", "{no_name}");
+        }
     }
 
     #[test]

@@ -193,8 +193,9 @@ fn trace_context(headers: &mut HeaderMap, properties: Properties<'_>) {
     };
     let Ok(parent) = HeaderValue::try_from(parent) else { return };
     headers.insert("traceparent", parent);
-    if let Some(state) = properties.user_property("tracestate")
-        && state.len() <= 512
+    // White space around a value is malformed in HTTP/2 (RFC 9113 §8.2.1): the request would be reset.
+    if let Some(state) = properties.user_property("tracestate").map(str::trim)
+        && (1..=512).contains(&state.len())
         && state.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
         && let Ok(state) = HeaderValue::try_from(state)
     {

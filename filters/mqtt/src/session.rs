@@ -302,10 +302,8 @@ impl Session {
 
     /// Passes the client's packets on.
     fn carry(&mut self, link: &mut Link, input: &mut Input) -> Want {
-        let Phase::Carried(carried) = &mut self.phase else { return Want::More };
-        if let Some(silence) = &mut carried.silence {
-            silence.last_heard = link.now();
-        }
+        let Phase::Carried(carried) = &self.phase else { return Want::More };
+        let before = input.len();
         let want = if carried.messages.is_some() {
             self.advance(link, input)
         } else {
@@ -313,6 +311,10 @@ impl Session {
         };
         if let Phase::Carried(carried) = &mut self.phase {
             if let Some(silence) = &mut carried.silence {
+                // Octets that complete nothing are no packet, which is what a client has to send.
+                if input.len() < before || silence.deaf {
+                    silence.last_heard = link.now();
+                }
                 silence.deaf = want == Want::Room;
             }
             link.set_deadline(carried.deadline());

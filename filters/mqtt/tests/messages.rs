@@ -11,12 +11,12 @@ mod support;
 
 use std::time::Duration;
 
-use codec_mqtt::{Packet, Properties, Property, QoS, ReasonCode, SubAck, Version, Will};
+use codec_mqtt::{Connect, Packet, Properties, Property, QoS, ReasonCode, SubAck, Version, Will};
 use support::wire::{
     BOTH, connack, connack_with, connect, connect_with, disconnect, id, msg, octets, pingreq,
     puback, pubcomp, publish, pubrec, pubrel, reconnect, size, suback, subscribe, unsubscribe,
 };
-use support::{Bench, Worker};
+use support::{Bench, Stream, Worker};
 
 const V5: Version = Version::V5;
 const V311: Version = Version::V311;
@@ -1274,6 +1274,158 @@ fn no_header_is_forged() {
     assert!(stream.header("traceparent").is_none() && stream.header("x").is_none());
 }
 
+/// What would be more than one header value, or another path, to somebody who reads it carelessly.
+fn nasty() -> Vec<String> {
+    let mut nasty = vec!["x".repeat(60_000), "\u{e9}".repeat(20_000), "/".repeat(40_000)];
+    for text in [
+        "v\r\nx-evil: 1\r\n\r\nGET / HTTP/1.1",
+        "\r",
+        "\n",
+        "\t",
+        "\u{1}\u{7f}\u{80}",
+        "\u{e9}\u{10ffff}",
+        " ",
+        " x ",
+        ",",
+        "a, b",
+        ":",
+        "u:p",
+        "%0d%0a",
+        "%2e%2e/%2f",
+        "..",
+        "../x",
+        "a/../b",
+        "a/./b",
+        "a//b",
+        "//host/b",
+        "a/",
+        "\\..\\",
+        "..;/x",
+        "a?b&c=d;e",
+        "\"'<>",
+        "http://x/",
+        "x-carry: flow",
+        "",
+    ] {
+        nasty.push(text.to_owned());
+    }
+    nasty
+}
+
+/// Nothing but what the documentation lists, each a single value of visible ASCII; and a path that everybody reads alike.
+#[track_caller]
+fn assert_harmless(stream: &Stream) {
+    for (name, value) in &stream.headers {
+        let text = value.to_str().expect("visible ASCII");
+        assert_eq!(text.trim(), text, "{name}: white space around it");
+        assert!(!text.contains(['\t', '\r', '\n']));
+        let is_known = ["x-mqtt-", "ce-"].iter().any(|prefix| name.as_str().starts_with(prefix))
+            || matches!(
+                name.as_str(),
+                "x-protocol"
+                    | "x-carry"
+                    | "authorization"
+                    | "content-type"
+                    | "content-length"
+                    | "traceparent"
+                    | "tracestate"
+            );
+        assert!(is_known, "{name}: {text}");
+        assert_eq!(stream.headers.get_all(name).iter().count(), 1, "{name}");
+    }
+    assert!(stream.path.starts_with('/'));
+    assert!(stream.path.len() <= 33_000);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%/".contains(&byte);
+    assert!(stream.path.bytes().all(is_plain), "{}", stream.path);
+    for segment in stream.path.split('/') {
+        let decoded = segment.to_ascii_lowercase().replace("%2e", ".");
+        assert!(!matches!(&*decoded, "." | ".."), "{}", stream.path);
+        assert!(!segment.contains("%2F") && !segment.contains("%00"));
+    }
+}
+
+#[test]
+fn no_text_in_any_field_forges_a_header_or_a_path() {
+    let configs = [
+        r#"{"authorization": "basic", "rules": [{"carry": "check", "user_properties": ["k"],
+            "packets": ["publish", "will", "subscribe", "delivery"]}]}"#,
+        r#"{"authorization": "bearer", "rules": [{"carry": "request", "user_properties": ["k"],
+            "packets": ["publish"], "cloudevents": "binary"}]}"#,
+        r#"{"authorization": "none", "topic_prefix": "t/{username}/", "rules": [
+            {"carry": "request", "packets": ["publish"], "cloudevents": "structured"}]}"#,
+    ];
+    let (mut sessions, mut messages) = (0, 0);
+    for nasty in &nasty() {
+        for config in configs {
+            let is_topic = !nasty.is_empty();
+            let connect = Connect {
+                version: V5,
+                clean_start: true,
+                keep_alive: 60,
+                client_id: nasty,
+                username: Some(nasty),
+                password: Some(nasty.as_bytes()),
+                will: is_topic.then_some(Will {
+                    topic: nasty,
+                    payload: b"",
+                    qos: QoS::AtMostOnce,
+                    retain: false,
+                    properties: Properties::EMPTY,
+                }),
+                properties: Properties::EMPTY,
+            };
+            let worker = Worker::new(config);
+            let mut bench = worker.connect();
+            bench.client(&octets(&Packet::Connect(connect), V5));
+            for check in bench.open() {
+                bench.answer(check, 200);
+            }
+            // Refused for what the text is as a topic or a user name, or because all of it is too long.
+            let Some(session) = bench.session_index() else {
+                assert!(bench.is_closed());
+                bench.streams.iter().for_each(assert_harmless);
+                continue;
+            };
+            sessions += 1;
+            bench.respond(session, 200);
+            bench.broker(&connack(V5, false));
+            let properties = [
+                Property::UserProperty("k", nasty),
+                Property::UserProperty("x-carry", nasty),
+                Property::UserProperty(nasty, nasty),
+                Property::UserProperty(
+                    "traceparent",
+                    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                ),
+                Property::UserProperty("tracestate", nasty),
+                Property::ContentType(nasty),
+            ];
+            let event = [&properties[..], &[Property::UserProperty("specversion", "1.0")]].concat();
+            for properties in [&properties[..], &event] {
+                bench.client(&msg(0, 0, "a", "m").with(properties).octets(V5));
+                if is_topic {
+                    bench.client(&msg(0, 0, nasty, "m").with(properties).octets(V5));
+                    bench.broker(&msg(0, 0, nasty, "m").with(properties).octets(V5));
+                }
+                for open in bench.open() {
+                    bench.answer(open, 200);
+                }
+            }
+            if is_topic {
+                bench.client(&subscribe(V5, 7, &[(nasty, 0)]));
+                bench.client(&subscribe(
+                    V5,
+                    8,
+                    &[(&format!("$share/{}/x", nasty.replace('/', "-")), 0)],
+                ));
+            }
+            messages += bench.streams.len() - 1;
+            bench.streams.iter().for_each(assert_harmless);
+        }
+    }
+    assert!(sessions > 40 && messages > 200, "{sessions} {messages}");
+}
+
 #[test]
 fn a_silent_client_is_disconnected_after_one_and_a_half_keep_alives() {
     for version in BOTH {
@@ -1286,6 +1438,20 @@ fn a_silent_client_is_disconnected_after_one_and_a_half_keep_alives() {
         assert!(bench.is_closed());
         let expected: &[&str] = if version == V5 { &["DISCONNECT 8d"] } else { &[] };
         assert_eq!(bench.client_got(), expected);
+    }
+}
+
+#[test]
+fn octets_that_complete_no_packet_are_silence() {
+    for version in BOTH {
+        for config in [r#"{"enforce_keep_alive": true}"#, &rules(r#""enforce_keep_alive": true"#)] {
+            let mut bench = Bench::new(config, version);
+            for octet in &subscribe(version, 5, &[("a/long/topic/filter", 1)])[..12] {
+                bench.client(&[*octet]);
+                bench.pass(seconds(10));
+            }
+            assert!(bench.is_closed());
+        }
     }
 }
 

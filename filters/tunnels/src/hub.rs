@@ -87,6 +87,8 @@ struct Tunnel {
     output: Vec<u8>,
     is_ready: bool,
     ends: bool,
+    /// The service was told that the client is gone.
+    is_gone: bool,
 }
 
 impl std::fmt::Debug for Clients {
@@ -189,19 +191,27 @@ impl<S: Service> Hub<S> {
             }
             Received::Body(id, octets) => self.read(link, id, octets),
             // A session whose one side has ended has nobody to take answers either.
-            Received::Ended(id, Ended::Complete) => {
-                self.clients.end(id);
-                self.service.handle_gone(link, &mut self.clients, id);
-            }
+            Received::Ended(id, Ended::Complete) => self.gone(link, id),
             Received::Ended(id, Ended::Reset(_)) => {
-                if self.clients.tunnels.remove(&id).is_some() {
+                if let Some(tunnel) = self.clients.tunnels.remove(&id) {
                     self.clients.settings.active.add(-1);
-                    self.service.handle_gone(link, &mut self.clients, id);
+                    if !tunnel.is_gone {
+                        self.service.handle_gone(link, &mut self.clients, id);
+                    }
                 }
             }
             // Datagrams do not wait.
             Received::Writable(_) => {}
             Received::Lost => link.close(),
+        }
+    }
+
+    /// Ends a session whose client is gone, and tells the service once. A request that was refused is none.
+    fn gone(&mut self, link: &mut Link, id: RequestId) {
+        self.clients.end(id);
+        let tunnel = self.clients.tunnels.get_mut(&id);
+        if tunnel.is_some_and(|tunnel| !std::mem::replace(&mut tunnel.is_gone, true)) {
+            self.service.handle_gone(link, &mut self.clients, id);
         }
     }
 
@@ -223,10 +233,7 @@ impl<S: Service> Hub<S> {
                     self.service.handle_datagram(link, &mut self.clients, id, datagram);
                 }
                 // Nobody knows where the next one begins.
-                Next::Malformed => {
-                    self.clients.end(id);
-                    return self.service.handle_gone(link, &mut self.clients, id);
-                }
+                Next::Malformed => return self.gone(link, id),
             }
         }
         if at < octets.len()

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bridge::metrics::Registry;
-use bridge::server::{Received, RequestId, Server, ServerLimits};
+use bridge::server::{Received, Server, ServerLimits};
 use bridge::{
     Bridge, Ended, Input, Limits, Link, Peer, Protocol, Request, Response, StreamId, Surroundings,
     Want,
@@ -25,7 +25,7 @@ use bridge::{
 use bytes::Bytes;
 use codec_capsule::{Datagram, Decoded, UDP_PAYLOAD, decode};
 use http::Method;
-use tunnels::{Client, Settings, Tunnels};
+use tunnels::{Client, Clients, Hub, RequestId, Service, Settings, Tunnels};
 
 #[path = "../../bridge/tests/wire/mod.rs"]
 mod wire;
@@ -748,4 +748,84 @@ fn the_end_of_a_tunnel_waits_for_a_session_that_waits() {
     bench.settle();
     assert_eq!(bench.log(), ["anna 200", "anna say", "anna end", "anna closed by Next"]);
     assert_eq!(bench.got(tunnel), ["go", "late"]);
+}
+
+/// Counts what a hub reports of its clients; ends those that say `end`.
+#[derive(Default)]
+struct Counts {
+    began: usize,
+    datagrams: usize,
+    gone: usize,
+}
+
+impl Service for Counts {
+    fn handle_client(&mut self, _: &mut Link, _: &mut Clients, _: RequestId, _: Client) {
+        self.began += 1;
+    }
+    fn handle_datagram(&mut self, _: &mut Link, clients: &mut Clients, id: RequestId, got: Bytes) {
+        self.datagrams += 1;
+        if got == "end" {
+            clients.end(id);
+        }
+    }
+    fn handle_gone(&mut self, _: &mut Link, _: &mut Clients, _: RequestId) {
+        self.gone += 1;
+    }
+    fn handle_response(&mut self, _: &mut Link, _: &mut Clients, _: StreamId, _: Response<()>) {}
+    fn handle_body(&mut self, _: &mut Link, _: &mut Clients, _: StreamId, _: Bytes) {}
+    fn handle_ended(&mut self, _: &mut Link, _: &mut Clients, _: StreamId, _: Ended) {}
+    fn handle_writable(&mut self, _: &mut Link, _: &mut Clients, _: StreamId) {}
+    fn settle(&mut self, _: &mut Link, _: &mut Clients) {}
+    fn handle_timeout(&mut self, _: &mut Link, _: &mut Clients) {}
+    fn handle_close(&mut self, _: Peer) {}
+}
+
+#[test]
+fn a_client_of_a_hub_is_gone_once_and_only_if_it_was_there() {
+    const DATA: u8 = 0;
+    const END_STREAM: u8 = 1;
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let request = |protocol: &str| {
+        let mut block = Vec::new();
+        let fields = [
+            (":method", "CONNECT"),
+            (":protocol", protocol),
+            (":scheme", "http"),
+            (":authority", "x"),
+        ];
+        for (name, value) in fields.into_iter().chain([(":path", "/")]) {
+            block.extend([0, name.len() as u8]);
+            block.extend(name.bytes());
+            block.push(value.len() as u8);
+            block.extend(value.bytes());
+        }
+        frame(1, 4, 1, &block)
+    };
+    let too_long = [0, 0xbf, 0xff, 0xff, 0xff];
+    let cases = [
+        ("connect-udp", frame(DATA, END_STREAM, 1, b""), 1),
+        ("connect-udp", frame(DATA, END_STREAM, 1, &too_long), 1),
+        ("connect-udp", [frame(DATA, 0, 1, &too_long), frame(3, 0, 1, &[0, 0, 0, 8])].concat(), 1),
+        ("connect-udp", frame(3, 0, 1, &[0, 0, 0, 8]), 1),
+        // What the service has ended, it knows.
+        ("connect-udp", frame(DATA, 0, 1, &capsule("end")), 0),
+        // Refused, and so no client.
+        ("websocket", frame(DATA, END_STREAM, 1, b""), 0),
+    ];
+    for (protocol, octets, gone) in cases {
+        let registry = Registry::default();
+        let settings = Rc::new(Settings::new(9, 1 << 16, &registry));
+        let mut bridge = Bridge::new(Limits::default(), Box::new(NoTls), Duration::ZERO, |_| {
+            Hub::new(settings, Counts::default())
+        });
+        let hello = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(4, 0, 0, b"")[..]].concat();
+        for octets in [hello, request(protocol), octets] {
+            bridge.handle_native(Duration::ZERO, octets.into());
+        }
+        let service = bridge.protocol().service();
+        assert_eq!((service.began, service.gone), (usize::from(protocol != "websocket"), gone));
+        assert_eq!(registry.gauge("udp_sessions_active", &[]).value(), 0);
+    }
 }
