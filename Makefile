@@ -19,7 +19,7 @@ CARGO ?= cargo
 TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wasm example envoy certs bench-mqtt bench-coap bench-dns bench-codecs reference dashboards images manifests fmt lint clean
+.PHONY: help demo test wasm example envoy certs bench-mqtt bench-coap bench-dns bench-codecs soak reference dashboards images manifests fmt lint clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,11 @@ bench-codecs: ## the codecs beside other crates, native and in wasm (V8)
 	@environment=$$(scripts/wasm-target) && eval "$$environment" && for codec in $(BENCHED_CODECS); do \
 	  echo "$$codec" && protocol-codecs/bench/run $$codec $(BENCH_ARGS) || exit; \
 	done
+
+soak: wasm certs ## an hour (SOAK_SECONDS) of all three protocols through one Envoy: does memory stay where it is? Also writes .build/soak
+	@scripts/deps demo
+	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet -p integration --bin soak && \
+	  ENVOY="$$envoy" exec $(TARGET_DIR)/debug/soak
 
 manifests: ## the Kubernetes manifests against the CRDs in a folder: make manifests CRDS=<folder>
 	@scripts/deps manifests
