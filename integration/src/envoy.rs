@@ -104,6 +104,27 @@ impl Config {
         self
     }
 
+    /// The YAML; ports as they are written, unless it is [`Config::resolved`].
+    #[must_use]
+    pub fn yaml(&self) -> &str {
+        &self.yaml
+    }
+
+    /// With its ports chosen and written into it.
+    pub fn resolved(mut self) -> Result<Self> {
+        self.yaml = self.with_ports()?;
+        let used: Vec<u16> = self.ports.values().copied().collect();
+        self.ports.extend(used.into_iter().map(|port| (port, port)));
+        Ok(self)
+    }
+
+    /// The same ports and arguments with another text.
+    #[must_use]
+    pub fn with_yaml(mut self, yaml: String) -> Self {
+        self.yaml = yaml;
+        self
+    }
+
     /// Replaces every `from`; an error if there is none, so that a test notices when the file has moved on.
     pub fn replace(mut self, from: &str, to: &str) -> Result<Self> {
         ensure!(self.yaml.contains(from), "the configuration does not contain {from:?}");
@@ -142,8 +163,8 @@ impl Config {
                 // Several Envoys side by side would share the hot-restart memory.
                 None => args.push("--disable-hot-restart".to_owned()),
                 Some(Restartable { base_id, epoch }) => {
-                    args.push(format!("--base-id={base_id}"));
-                    args.push(format!("--restart-epoch={epoch}"));
+                    args.extend(["--base-id".to_owned(), base_id.to_string()]);
+                    args.extend(["--restart-epoch".to_owned(), epoch.to_string()]);
                 }
             }
             let own = [
@@ -206,6 +227,18 @@ impl Envoy {
     pub fn port(&self, written: u16) -> Result<u16> {
         let port = self.config.ports.get(&written).copied();
         port.with_context(|| format!("the configuration has no port {written}"))
+    }
+
+    /// Ends it, and starts another one with the same configuration and ports.
+    pub fn replace(&mut self) -> Result<()> {
+        self.process.kill()?;
+        let mut config = self.config.clone();
+        if let Some(restartable) = &mut config.restartable {
+            // There is nobody to take anything from.
+            restartable.epoch = 0;
+        }
+        *self = config.start()?;
+        Ok(())
     }
 
     /// Starts the one that takes this one's sockets over (hot restart), and waits until it is ready. This one drains, and ends.
@@ -381,6 +414,14 @@ mod tests {
             yaml,
             format!("a: {{port_value: {used}}}\nb: {{port_value: 7}}\nc: {{port_value: {used}}}")
         );
+    }
+
+    #[test]
+    fn ports_are_chosen_once() {
+        let config = Config::from_text("a: {port_value: 1883}").resolved().unwrap();
+        let yaml = config.yaml().to_owned();
+        assert_eq!(config.clone().with_ports().unwrap(), yaml);
+        assert_eq!(yaml, format!("a: {{port_value: {}}}", config.ports[&1883]));
     }
 
     #[test]

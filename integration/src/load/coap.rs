@@ -180,6 +180,29 @@ pub fn lasting(
     }
 }
 
+/// From one source, for ever: nothing but telemetry, which is for an HTTP service.
+pub fn telemetry(
+    server: SocketAddr,
+    number: u32,
+    period: Duration,
+) -> impl FnMut(&Stop, &Tally) -> Result<()> + Send + 'static {
+    let mut n = 0_u32;
+    move |stop, tally| {
+        let mut client = Udp::new(server, number, tally)?;
+        while stop.pause(period) {
+            n = n.wrapping_add(1);
+            let own = format!("telemetry {number} {n}");
+            let begin = Instant::now();
+            let post = Draft::post(&format!("telemetry/{number}"), own.as_bytes());
+            let answer = client.request(&post, tally)?;
+            expect_code(&answer.code()?, &["2.04"])?;
+            expect_own("telemetry", answer.message()?.payload, own.as_bytes())?;
+            tally.answered(begin);
+        }
+        Ok(())
+    }
+}
+
 /// A new source in each period.
 pub fn fleeting(
     server: SocketAddr,

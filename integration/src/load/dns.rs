@@ -3,6 +3,7 @@
 //! The server gives each name the [`address`] that is its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,6 +29,12 @@ fn name(who: &str, n: u32) -> String {
     } else {
         format!("{who}-{n}.example")
     }
+}
+
+/// Whom a cache does not know from another load of this process.
+fn unique(kind: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("{kind}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 fn check(name: &str, answer: &Answer) -> Result<()> {
@@ -83,13 +90,34 @@ pub fn lasting(
     number: u32,
     period: Duration,
 ) -> impl FnMut(&Stop, &Tally) -> Result<()> + Send + 'static {
-    let mut n = number;
+    let (mut n, own) = (number, unique("lasting"));
     move |stop, tally| {
         let client = udp::Client::connect_from(source(number), server)?;
         tally.session();
         while stop.pause(period) {
             n = n.wrapping_add(1);
-            question(&client, &format!("lasting-{number}"), n, tally)?;
+            question(&client, &own, n, tally)?;
+        }
+        Ok(())
+    }
+}
+
+/// From one source, for ever: nothing but names in `corp.example`, which has a server of its own.
+pub fn corporate(
+    server: SocketAddr,
+    number: u32,
+    period: Duration,
+) -> impl FnMut(&Stop, &Tally) -> Result<()> + Send + 'static {
+    let (mut n, own) = (0_u32, unique("corporate"));
+    move |stop, tally| {
+        let client = udp::Client::connect_from(source(number), server)?;
+        tally.session();
+        while stop.pause(period) {
+            n = n.wrapping_add(1);
+            let name = format!("{own}-{n}.corp.example");
+            let begin = Instant::now();
+            check(&name, &ask(&client, &Query::new(&name, RecordType::A)?, tally)?)?;
+            tally.answered(begin);
         }
         Ok(())
     }
@@ -101,13 +129,13 @@ pub fn fleeting(
     number: u32,
     period: Duration,
 ) -> impl FnMut(&Stop, &Tally) -> Result<()> + Send + 'static {
-    let mut n = number;
+    let (mut n, own) = (number, unique("fleeting"));
     move |stop, tally| {
         while stop.pause(period) {
             n = n.wrapping_add(1);
             let client = udp::Client::connect_from(source(n % 200), server)?;
             tally.session();
-            question(&client, &format!("fleeting-{number}"), n, tally)?;
+            question(&client, &own, n, tally)?;
         }
         Ok(())
     }
@@ -116,11 +144,10 @@ pub fn fleeting(
 /// Over TCP: a connection for so many rounds of three queries at once, one in each period, and then another one.
 pub fn over_tcp(
     server: SocketAddr,
-    number: u32,
     period: Duration,
     rounds: u32,
 ) -> impl FnMut(&Stop, &Tally) -> Result<()> + Send + 'static {
-    let mut n = 0_u32;
+    let (mut n, own) = (0_u32, unique("tcp"));
     move |stop, tally| {
         let mut client = tcp::Client::connect(server)?;
         tally.session();
@@ -130,7 +157,7 @@ pub fn over_tcp(
             }
             let names = [(); 3].map(|()| {
                 n = n.wrapping_add(1);
-                name(&format!("tcp-{number}"), n)
+                name(&own, n)
             });
             let queries = names.each_ref().map(|name| Query::new(name, RecordType::A));
             let queries = queries.into_iter().collect::<Result<Vec<_>>>()?;

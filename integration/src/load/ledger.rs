@@ -1,11 +1,11 @@
 //! MQTT publishers and a broker that write down what they sent, what was acknowledged and what arrived: whether anything is missing,
 //! or there twice, is then known exactly, whatever happens between them.
 //!
-//! The broker has no subscribers. It writes a message down before it acknowledges it, and forgets nothing when it goes down.
+//! The broker has no subscribers; but a client whose name begins with `deaf` gets messages without end. It writes a message down before it acknowledges it, and forgets nothing when it goes down.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -192,7 +192,7 @@ fn serve(stream: TcpStream, mood: &AtomicU8, book: &Book) -> Result<()> {
         }
         match current(mood) {
             Mood::Slow => thread::sleep(Duration::from_millis(300)),
-            Mood::Resetting if number == 9 => {
+            Mood::Resetting if number % 10 == 9 => {
                 return Ok(set_socket_linger(client.stream(), Some(Duration::ZERO))?);
             }
             Mood::HalfAnswers => {
@@ -206,6 +206,13 @@ fn serve(stream: TcpStream, mood: &AtomicU8, book: &Book) -> Result<()> {
             _ => {}
         }
         client.send(&answer)?;
+        if packet.kind() == 0x10 && name.starts_with("deaf") {
+            let message = publish(client.version(), "flood", &[b'x'; 32 * 1024], 0, 0);
+            while current(mood) != Mood::Down {
+                client.send(&message)?;
+            }
+            return Ok(());
+        }
     }
     Ok(())
 }
@@ -248,7 +255,8 @@ struct Told {
     acknowledged: Vec<(String, u8)>,
     connections: u64,
     unfinished: u64,
-    last: Option<Instant>,
+    /// When each publisher was last told of one.
+    last: BTreeMap<String, Instant>,
 }
 
 /// What the two books say together.
@@ -287,19 +295,22 @@ impl Balance {
 impl Publishers {
     /// Starts so many, each with a message in each period at QoS 1 or 2, until [`Publishers::balance`].
     pub fn start(address: SocketAddr, count: u32, period: Duration) -> Arc<Self> {
+        static RUN: AtomicU32 = AtomicU32::new(0);
+        // A broker may have books of several runs.
+        let run = RUN.fetch_add(1, Ordering::Relaxed);
         let publishers = Arc::new(Self::default());
         for number in 0..count {
             let own = Arc::clone(&publishers);
-            let thread = thread::spawn(move || own.publish(address, number, period));
+            let thread = thread::spawn(move || own.publish(address, run, number, period));
             lock(&publishers.threads).push(thread);
         }
         publishers
     }
 
-    /// When the last acknowledgement came.
+    /// How many publishers had an acknowledgement after that.
     #[must_use]
-    pub fn last_acknowledgement(&self) -> Option<Instant> {
-        lock(&self.told).last
+    pub fn served_since(&self, then: Instant) -> usize {
+        lock(&self.told).last.values().filter(|last| **last > then).count()
     }
 
     /// Messages acknowledged so far.
@@ -308,8 +319,8 @@ impl Publishers {
         lock(&self.told).acknowledged.len()
     }
 
-    fn publish(&self, address: SocketAddr, number: u32, period: Duration) {
-        let name = format!("publisher-{number}");
+    fn publish(&self, address: SocketAddr, run: u32, number: u32, period: Duration) {
+        let name = format!("publisher-{run}-{number}");
         let version = VERSIONS.get(number as usize % 2).copied().unwrap_or(Version::V5);
         let mut pending = Pending { name, version, ..Pending::default() };
         thread::sleep(period * (number % 10) / 10);
@@ -391,13 +402,13 @@ impl Publishers {
                 (0x40, 1) | (0x70, 2) => {
                     let message = messages.remove(at);
                     if message.qos == 1 || !message.released {
-                        self.acknowledge(&message);
+                        self.acknowledge(name, &message);
                     }
                 }
                 (0x50, 2) => {
                     if !std::mem::replace(&mut message.released, true) {
                         let message = message.clone();
-                        self.acknowledge(&message);
+                        self.acknowledge(name, &message);
                     }
                     client.send(&ack(0x62, id))?;
                 }
@@ -406,10 +417,10 @@ impl Publishers {
         }
     }
 
-    fn acknowledge(&self, message: &Message) {
+    fn acknowledge(&self, name: &str, message: &Message) {
         let mut told = lock(&self.told);
         told.acknowledged.push((message.payload.clone(), message.qos));
-        told.last = Some(Instant::now());
+        told.last.insert(name.to_owned(), Instant::now());
     }
 
     /// Lets all of them finish, and compares.

@@ -160,6 +160,26 @@ pub fn fleeting(
     }
 }
 
+/// A session of a user named `eu-…`, who has a broker of his own: PINGREQ in each period.
+pub fn european(
+    address: SocketAddr,
+    number: u32,
+    period: Duration,
+) -> impl FnMut(&Stop, &Tally) -> Result<()> + Send + 'static {
+    move |stop, tally| {
+        let name = format!("european-{number}");
+        let connect = Connect::new(Version::V5, &name).user("eu-x").password("x");
+        let mut client = Client::session(address, &connect)?;
+        tally.session();
+        while stop.pause(period) {
+            let begin = Instant::now();
+            client.ping()?;
+            tally.answered(begin);
+        }
+        client.disconnect()
+    }
+}
+
 /// A session that says nothing but PINGREQ, each 20 seconds.
 pub fn idle(
     address: SocketAddr,

@@ -49,12 +49,16 @@ pub fn configs() -> Result<[Config; 3]> {
 pub struct Servers {
     /// The broker.
     pub broker: SocketAddr,
+    /// The broker of users named `eu-…`.
+    pub broker_eu: SocketAddr,
     /// The CoAP server over UDP.
     pub coap_udp: SocketAddr,
     /// The same over TCP.
     pub coap_tcp: SocketAddr,
     /// The DNS server, over UDP and TCP.
     pub dns: SocketAddr,
+    /// The one for `corp.example`.
+    pub corp: SocketAddr,
     /// The HTTP service for telemetry.
     pub service: SocketAddr,
 }
@@ -67,9 +71,10 @@ impl Servers {
         use setup::port as mqtt_port;
         /// The CoAP server over TCP has a port of its own.
         const COAP_TCP: u16 = 25_684;
-        let mqtt = [mqtt_port::BROKER, mqtt_port::BROKER_2, mqtt_port::BROKER_EU]
-            .into_iter()
-            .fold(mqtt, |config, port| config.port(port, self.broker.port()))
+        let mqtt = mqtt
+            .port(mqtt_port::BROKER, self.broker.port())
+            .port(mqtt_port::BROKER_2, self.broker.port())
+            .port(mqtt_port::BROKER_EU, self.broker_eu.port())
             .port(SERVICE, self.service.port());
         let coap = coap
             .replace(
@@ -81,7 +86,7 @@ impl Servers {
             .port(coap_port::FIRMWARE, self.coap_udp.port())
             .port(coap_port::WEB, self.service.port());
         let dns =
-            dns.port(dns_port::RESOLVER, self.dns.port()).port(dns_port::CORP, self.dns.port());
+            dns.port(dns_port::RESOLVER, self.dns.port()).port(dns_port::CORP, self.corp.port());
         Ok([mqtt, coap, dns])
     }
 }
@@ -97,7 +102,11 @@ impl Trio {
     /// With variants of [`configs`].
     pub fn start(configs: [Config; 3], servers: Servers) -> Result<Self> {
         raise_descriptor_limit();
-        let [mqtt, coap, dns] = servers.in_configs(configs)?;
+        Self::start_with_servers(servers.in_configs(configs)?)
+    }
+
+    /// With configurations that have servers already.
+    pub fn start_with_servers([mqtt, coap, dns]: [Config; 3]) -> Result<Self> {
         Ok(Self { envoys: [mqtt.start()?, coap.start()?, dns.start()?] })
     }
 
@@ -144,12 +153,14 @@ impl Backends {
     /// Where they are.
     #[must_use]
     pub fn addresses(&self) -> Servers {
-        let coap = self.coap.address();
+        let (broker, coap, dns) = (self.broker.address(), self.coap.address(), self.dns.address());
         Servers {
-            broker: self.broker.address(),
+            broker,
+            broker_eu: broker,
             coap_udp: coap,
             coap_tcp: coap,
-            dns: self.dns.address(),
+            dns,
+            corp: dns,
             service: self.service,
         }
     }

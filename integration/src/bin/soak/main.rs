@@ -144,10 +144,8 @@ fn load(trio: &Trio, tallies: &[Arc<Tally>; 3]) -> Result<Load> {
         dns::lasting(address, n, ms(100 + 20 * u64::from(n)))
     });
     load.clients("fleeting DNS", 6, ms(250), tally, |n| dns::fleeting(address, n, ms(250)));
-    load.clients("DNS over TCP", 3, ms(500), tally, |n| dns::over_tcp(address, n, ms(500), 1000));
-    load.clients("short DNS over TCP", 3, ms(1000), tally, |n| {
-        dns::over_tcp(address, n + 10, ms(500), 1)
-    });
+    load.clients("DNS over TCP", 3, ms(500), tally, |_| dns::over_tcp(address, ms(500), 1000));
+    load.clients("short DNS over TCP", 3, ms(1000), tally, |_| dns::over_tcp(address, ms(500), 1));
 
     // Nobody waits for them, so they are nobody's.
     let broken = broken::all(mqtt_address, coap_address, dns_address, ms(2000));
