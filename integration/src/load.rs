@@ -149,7 +149,8 @@ impl fmt::Display for Foreign {
 
 impl std::error::Error for Foreign {}
 
-/// An error that counts as [`Counts::foreign`] unless what came is what was expected.
+/// An error unless what came is what was expected; one that counts as [`Counts::foreign`] if the client's name, which is what comes
+/// first up to a blank, is not even in it.
 pub fn expect_own(what: &str, got: &[u8], own: &[u8]) -> Result<()> {
     if got == own {
         return Ok(());
@@ -158,7 +159,12 @@ pub fn expect_own(what: &str, got: &[u8], own: &[u8]) -> Result<()> {
         let start = octets.get(..octets.len().min(60)).unwrap_or_default();
         format!("{:?} ({} octets)", String::from_utf8_lossy(start), octets.len())
     };
-    Err(Foreign(format!("{what}: got {}, not {}", shown(got), shown(own))).into())
+    let said = format!("{what}: got {}, not {}", shown(got), shown(own));
+    let name = own.split(|octet| *octet == b' ').next().unwrap_or(own);
+    if name.is_empty() || got.windows(name.len()).any(|window| window == name) {
+        anyhow::bail!(said);
+    }
+    Err(Foreign(said).into())
 }
 
 /// Says when it is over.
@@ -287,5 +293,12 @@ mod tests {
         let notes = tally.take_notes();
         assert_eq!(notes[0], "first: broken");
         assert!(notes[1].contains(r#"got "b" (1 octets), not "a""#), "{notes:?}");
+    }
+
+    #[test]
+    fn half_of_what_is_ones_own_is_nobody_elses() {
+        let own = b"me 1 me 1 me 1";
+        assert!(!expect_own("body", b"1 me 1", own).unwrap_err().is::<Foreign>());
+        assert!(expect_own("body", b"you 1", own).unwrap_err().is::<Foreign>());
     }
 }

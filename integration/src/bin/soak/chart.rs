@@ -137,7 +137,7 @@ fn draw_panel(out: &mut String, panel: &Panel, samples: &[Sample], end: f64, top
             out,
             r#"  <text class="dim" x="{x:.1}" y="{:.1}" text-anchor="middle">{}{unit}</text>"#,
             base + 16.0,
-            short(minutes)
+            if end > 600.0 { format!("{minutes:.0}") } else { short(minutes) }
         );
     }
     let mut row = top + TOP + 10.0;

@@ -170,6 +170,8 @@ fn sample_for(time: Duration, trio: &mut Trio, tallies: &[Arc<Tally>; 3]) -> Res
     fs::create_dir_all(&dir)?;
     let mut csv = Sample::header() + "\n";
     let mut sampler = Sampler::new(&trio.envoys)?;
+    // What was counted before is no part of the first sample.
+    sampler.take(&trio.envoys, tallies)?;
     let mut samples = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() + period / 2 < time {

@@ -28,6 +28,8 @@ pub(crate) struct Proxy {
     pub(crate) allocated: u64,
     pub(crate) heap: u64,
     pub(crate) descriptors: u64,
+    /// Connections to the HTTP service, which Envoy keeps for later: for an hour, by default.
+    pub(crate) pooled: u64,
     pub(crate) threads: u64,
     /// Of one core, since the sample before.
     pub(crate) cpu_percent: f64,
@@ -44,7 +46,7 @@ impl Proxy {
     pub(crate) fn is_empty_again(&self, before: &Self) -> bool {
         self.connections == 0
             && self.sessions == 0
-            && self.descriptors <= before.descriptors + verdict::FEW
+            && self.descriptors - self.pooled <= before.descriptors + verdict::FEW
     }
 }
 
@@ -63,11 +65,12 @@ pub(crate) struct Sample {
 impl Sample {
     /// The names of what [`Sample::csv`] has.
     pub(crate) fn header() -> String {
-        const PROXY: [&str; 10] = [
+        const PROXY: [&str; 11] = [
             "resident_kib",
             "allocated",
             "heap",
             "descriptors",
+            "pooled",
             "threads",
             "cpu_percent",
             "connections",
@@ -95,9 +98,11 @@ impl Sample {
             format!("{:.2}", self.load_average),
         ];
         for proxy in &self.envoys {
-            let Proxy { resident_kib, allocated, heap, descriptors, threads, .. } = proxy;
+            let Proxy { resident_kib, allocated, heap, descriptors, pooled, threads, .. } = proxy;
             let Proxy { cpu_percent, connections, sessions, wasm_vms, reloads, .. } = proxy;
-            fields.push(format!("{resident_kib},{allocated},{heap},{descriptors},{threads}"));
+            fields.push(format!(
+                "{resident_kib},{allocated},{heap},{descriptors},{pooled},{threads}"
+            ));
             fields.push(format!("{cpu_percent:.1},{connections},{sessions},{wasm_vms},{reloads}"));
         }
         for Activity { counts, p50, p99 } in &self.activities {
@@ -179,6 +184,12 @@ fn look(envoy: &Envoy) -> Result<Proxy> {
         allocated: memory("allocated")?,
         heap: memory("heap_size")?,
         descriptors: fs::read_dir(format!("{proc}/fd"))?.count() as u64,
+        pooled: sum(&|name| {
+            matches!(
+                name,
+                "cluster.service.upstream_cx_active" | "cluster.telemetry.upstream_cx_active"
+            )
+        }),
         threads: fs::read_dir(format!("{proc}/task"))?.count() as u64,
         cpu_percent: 0.0,
         connections: sum(&|name| {

@@ -136,8 +136,16 @@ pub(crate) fn checks(
             after.reloads == 0,
         ));
         checks.push(Check::new(
-            format!("{protocol}, when all clients were gone: connections, sessions, descriptors"),
-            format!("{}, {}, {}", after.connections, after.sessions, after.descriptors),
+            format!(
+                "{protocol}, when all clients were gone: connections, sessions, descriptors without {} kept connections to the HTTP service",
+                after.pooled
+            ),
+            format!(
+                "{}, {}, {}",
+                after.connections,
+                after.sessions,
+                after.descriptors - after.pooled
+            ),
             format!("0, 0, {}", before.descriptors + FEW),
             after.is_empty_again(before),
         ));
