@@ -19,7 +19,7 @@ CARGO ?= cargo
 TARGET_DIR = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test wasm example envoy certs bench bench-mqtt bench-coap bench-dns bench-codecs bench-scale bench-compare bench-page reference dashboards images manifests versions release deny fuzz fmt lint clean
+.PHONY: help demo test wasm example envoy certs bench bench-mqtt bench-coap bench-dns bench-codecs bench-scale bench-compare bench-page soak faults reference dashboards images manifests versions release deny fuzz fmt lint clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,20 @@ bench-codecs: ## the codecs beside other crates, native and in wasm (V8)
 	@environment=$$(scripts/wasm-target) && eval "$$environment" && for codec in $(BENCHED_CODECS); do \
 	  echo "$$codec" && protocol-codecs/bench/run $$codec $(BENCH_ARGS) || exit; \
 	done
+
+soak: wasm certs ## an hour (SOAK_SECONDS) of all three protocols through an Envoy each: does memory stay where it is? Also writes .build/soak
+	@scripts/deps demo
+	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet -p integration --bin soak && \
+	  ENVOY="$$envoy" exec $(TARGET_DIR)/debug/soak
+
+# Modules that trap when a client says so are no filters of ours: they go to dist/trap, not optimized.
+faults: wasm certs ## what goes wrong, one fault after the other, under load (FAULTS="backends traps …": some of them); also writes .build/faults
+	@scripts/deps demo
+	@scripts/cargo-wasm build --quiet $(FILTERS:%=-p filter-%-wasm) --features "$(FILTERS:%=filter-%-wasm/trap)"
+	@mkdir -p dist/trap
+	@for filter in $(FILTERS); do cp "$(TARGET_DIR)/wasm32-wasip1/debug/$$filter.wasm" dist/trap/ || exit; done
+	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet -p integration --bin faults && \
+	  ENVOY="$$envoy" exec $(TARGET_DIR)/debug/faults $(FAULTS)
 
 manifests: ## the Kubernetes manifests against the CRDs in a folder: make manifests CRDS=<folder>
 	@scripts/deps manifests

@@ -11,8 +11,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use crate::ports::free_port;
-use crate::process::Process;
-use crate::{PATIENCE, eventually, root};
+use crate::process::{Process, program};
+use crate::{PATIENCE, eventually, eventually_within, root};
+
+/// How long it may take to start: it compiles the module first, for each worker, which takes seconds where nothing else runs.
+const START: Duration = Duration::from_secs(180);
 
 /// Where the binary is: `$ENVOY`, else what `make envoy` provides.
 pub fn binary() -> Result<PathBuf> {
@@ -33,6 +36,16 @@ pub struct Config {
     yaml: String,
     ports: BTreeMap<u16, u16>,
     concurrency: u32,
+    args: Vec<String>,
+    environment: Vec<String>,
+    restartable: Option<Restartable>,
+}
+
+/// What the processes of hot restarts have in common, and which of them one is.
+#[derive(Debug, Clone, Copy)]
+struct Restartable {
+    base_id: u32,
+    epoch: u32,
 }
 
 impl Config {
@@ -46,7 +59,14 @@ impl Config {
     /// Inline YAML.
     #[must_use]
     pub fn from_text(yaml: impl Into<String>) -> Self {
-        Self { yaml: yaml.into(), ports: BTreeMap::new(), concurrency: 2 }
+        Self {
+            yaml: yaml.into(),
+            ports: BTreeMap::new(),
+            concurrency: 2,
+            args: Vec::new(),
+            environment: Vec::new(),
+            restartable: None,
+        }
     }
 
     /// `port_value: written` becomes `used`.
@@ -60,6 +80,48 @@ impl Config {
     #[must_use]
     pub fn concurrency(mut self, workers: u32) -> Self {
         self.concurrency = workers;
+        self
+    }
+
+    /// More arguments for the command line.
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// With this environment variable.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push(format!("{name}={value}"));
+        self
+    }
+
+    /// So that [`Envoy::successor`] can take over. `base_id` is that of no other Envoy on this machine, up to 2^26.
+    #[must_use]
+    pub fn restartable(mut self, base_id: u32) -> Self {
+        self.restartable = Some(Restartable { base_id, epoch: 0 });
+        self
+    }
+
+    /// The YAML; ports as they are written, unless it is [`Config::resolved`].
+    #[must_use]
+    pub fn yaml(&self) -> &str {
+        &self.yaml
+    }
+
+    /// With its ports chosen and written into it.
+    pub fn resolved(mut self) -> Result<Self> {
+        self.yaml = self.with_ports()?;
+        let used: Vec<u16> = self.ports.values().copied().collect();
+        self.ports.extend(used.into_iter().map(|port| (port, port)));
+        Ok(self)
+    }
+
+    /// The same ports and arguments with another text.
+    #[must_use]
+    pub fn with_yaml(mut self, yaml: String) -> Self {
+        self.yaml = yaml;
         self
     }
 
@@ -88,16 +150,29 @@ impl Config {
     fn launch(mut self) -> Result<Envoy> {
         let absent = std::env::var("ENVOY_WITHOUT").unwrap_or_default();
         let yaml = without(&self.with_ports()?, &absent);
-        let process = Process::start("envoy", &binary()?, |dir| {
+        let binary = binary()?;
+        // It replaces itself with Envoy, so the process is Envoy's.
+        let program = if self.environment.is_empty() { binary.clone() } else { program("env")? };
+        let process = Process::start("envoy", &program, |dir| {
             let file = dir.join("envoy.yaml");
             fs::write(&file, yaml)?;
-            let args = [
+            let mut args = self.environment.clone();
+            if !args.is_empty() {
+                args.push(binary.to_string_lossy().into_owned());
+            }
+            match self.restartable {
+                // Several Envoys side by side would share the hot-restart memory.
+                None => args.push("--disable-hot-restart".to_owned()),
+                Some(Restartable { base_id, epoch }) => {
+                    args.extend(["--base-id".to_owned(), base_id.to_string()]);
+                    args.extend(["--restart-epoch".to_owned(), epoch.to_string()]);
+                }
+            }
+            let own = [
                 "-c",
                 &file.to_string_lossy(),
                 "--concurrency",
                 &self.concurrency.to_string(),
-                // Several Envoys side by side would share the hot-restart memory.
-                "--disable-hot-restart",
                 // The default of ten seconds would make every look into the access log a long wait.
                 "--file-flush-interval-msec",
                 "50",
@@ -107,9 +182,11 @@ impl Config {
                 "--component-log-level",
                 "main:warning",
             ];
-            Ok(args.map(str::to_owned).to_vec())
+            args.extend(own.map(str::to_owned));
+            args.extend(self.args.iter().cloned());
+            Ok(args)
         })?;
-        Ok(Envoy { process, ports: self.ports })
+        Ok(Envoy { process, config: self })
     }
 
     /// The YAML with each `port_value` replaced.
@@ -154,14 +231,46 @@ fn without(yaml: &str, absent: &str) -> String {
 pub struct Envoy {
     /// The process, for its log, its memory and its end.
     pub process: Process,
-    ports: BTreeMap<u16, u16>,
+    /// With all ports.
+    config: Config,
 }
 
 impl Envoy {
     /// Where the port that the configuration calls `written` is in this run.
     pub fn port(&self, written: u16) -> Result<u16> {
-        let port = self.ports.get(&written).copied();
+        let port = self.config.ports.get(&written).copied();
         port.with_context(|| format!("the configuration has no port {written}"))
+    }
+
+    /// Ends it, and starts another one with the same configuration and ports.
+    pub fn replace(&mut self) -> Result<()> {
+        self.process.kill()?;
+        let mut config = self.config.clone();
+        if let Some(restartable) = &mut config.restartable {
+            // There is nobody to take anything from.
+            restartable.epoch = 0;
+        }
+        *self = config.start()?;
+        Ok(())
+    }
+
+    /// Starts the one that takes this one's sockets over (hot restart), and waits until it is ready. This one drains, and ends.
+    pub fn successor(&self) -> Result<Self> {
+        let mut config = self.config.clone();
+        let restartable = config.restartable.as_mut().context("it is not restartable")?;
+        restartable.epoch += 1;
+        let epoch = restartable.epoch;
+        let mut successor = config.launch()?;
+        // Until it takes over, its predecessor answers.
+        eventually_within(START, "the successor", || {
+            successor.process.expect_running()?;
+            let Ok((200, info)) = successor.request("GET", "/server_info") else { return Ok(None) };
+            let info: Value = serde_json::from_str(&info)?;
+            let options = info.pointer("/command_line_options/restart_epoch");
+            let is_live = info.pointer("/state").and_then(Value::as_str) == Some("LIVE");
+            Ok((is_live && options.and_then(Value::as_u64) == Some(epoch.into())).then_some(()))
+        })?;
+        Ok(successor)
     }
 
     /// The address of a listener that the configuration puts on `written`.
@@ -246,10 +355,8 @@ impl Envoy {
         .map_err(|error| anyhow!("{error}; the access log is:\n{}", self.process.stdout()))
     }
 
+    // A sign that our own admin answers, not somebody else's on the same port.
     fn wait_until_ready(&mut self) -> Result<()> {
-        // A sign that our own admin answers, not somebody else's on the same port.
-        // It compiles the module first, for each worker, which takes seconds where nothing else runs.
-        const START: Duration = Duration::from_secs(180);
         let deadline = std::time::Instant::now() + START;
         loop {
             self.process.expect_running()?;
@@ -320,6 +427,14 @@ mod tests {
             yaml,
             format!("a: {{port_value: {used}}}\nb: {{port_value: 7}}\nc: {{port_value: {used}}}")
         );
+    }
+
+    #[test]
+    fn ports_are_chosen_once() {
+        let config = Config::from_text("a: {port_value: 1883}").resolved().unwrap();
+        let yaml = config.yaml().to_owned();
+        assert_eq!(config.clone().with_ports().unwrap(), yaml);
+        assert_eq!(yaml, format!("a: {{port_value: {}}}", config.ports[&1883]));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod coap;
 pub mod compose;
 pub mod dns;
 pub mod envoy;
+pub mod load;
 pub mod ports;
 pub mod process;
 pub mod relay;

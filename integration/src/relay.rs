@@ -4,6 +4,8 @@
 //! and on nothing else: neither on the time nor on what other clients do. So a run can be repeated, as far as the two peers
 //! send the same datagrams again.
 
+pub mod tcp;
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,7 +138,15 @@ impl Relay {
     /// One in front of `server` where `fate` decides: it is asked about each datagram once, in the order of their coming.
     pub fn start(
         server: SocketAddr,
-        fate: impl FnMut(&Passing) -> Fate + Send + 'static,
+        mut fate: impl FnMut(&Passing) -> Fate + Send + 'static,
+    ) -> Result<Self> {
+        Self::altering(server, move |passing| fate(passing))
+    }
+
+    /// The same where `fate` may also say that a datagram has another content.
+    pub fn altering(
+        server: SocketAddr,
+        fate: impl FnMut(&mut Passing) -> Fate + Send + 'static,
     ) -> Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         // Bound before this returns, so that nobody comes too early.
@@ -231,7 +241,7 @@ struct Desk<F> {
     log: Log,
 }
 
-impl<F: FnMut(&Passing) -> Fate> Desk<F> {
+impl<F: FnMut(&mut Passing) -> Fate> Desk<F> {
     async fn serve(mut self, mut returning: mpsc::UnboundedReceiver<(usize, Vec<u8>)>) {
         let mut buffer = vec![0; 65_536];
         let socket = Arc::clone(&self.socket);
@@ -295,9 +305,9 @@ impl<F: FnMut(&Passing) -> Fate> Desk<F> {
             Direction::Up => (up, up_lane),
             Direction::Down => (down, down_lane),
         };
-        let passing = Passing { client, direction, number: lane.passed, content };
+        let mut passing = Passing { client, direction, number: lane.passed, content };
         lane.passed += 1;
-        let fate = (self.fate)(&passing);
+        let fate = (self.fate)(&mut passing);
         let overtaken = lane.behind.take();
         match fate {
             Fate::Lost => {}

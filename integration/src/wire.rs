@@ -292,11 +292,27 @@ pub struct Client {
 impl Client {
     /// Opens a TCP connection and sends nothing.
     pub fn open(address: SocketAddr, version: Version) -> Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::accepted(TcpStream::connect(address)?, version)
+    }
+
+    /// The other end: a connection that a server accepted.
+    pub fn accepted(stream: TcpStream, version: Version) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { stream, version })
+    }
+
+    /// In another version, when the peer has said so.
+    #[must_use]
+    pub fn speaking(self, version: Version) -> Self {
+        Self { version, ..self }
+    }
+
+    /// The protocol's version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// Sends a CONNECT and waits for its CONNACK, whatever it says.

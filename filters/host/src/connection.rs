@@ -135,6 +135,8 @@ impl<F: Filter> StreamContext for Connection<F> {
                 state.delivery.left = size > 0;
                 if bridge.accepts_native() {
                     let octets = state.delivery.take_all();
+                    #[cfg(feature = "trap")]
+                    trap_on_command(&octets);
                     let now = self.shared.now();
                     bridge.handle_native(now, octets);
                     if end {
@@ -411,4 +413,13 @@ fn resume() {
 
 fn close_downstream() {
     let _ = hostcalls::close_downstream();
+}
+
+/// For the tests of what a trap does: what nothing in a module of users can do.
+#[cfg(feature = "trap")]
+fn trap_on_command(octets: &[u8]) {
+    const COMMAND: &[u8] = b"trap on command";
+    if octets.windows(COMMAND.len()).any(|window| window == COMMAND) {
+        std::process::abort();
+    }
 }

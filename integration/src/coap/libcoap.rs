@@ -54,6 +54,8 @@ pub struct Server {
     /// The process, for its log and its end.
     pub process: Process,
     port: u16,
+    tls: Tls,
+    args: Vec<String>,
 }
 
 impl Server {
@@ -70,13 +72,24 @@ impl Server {
     /// Starts it with more arguments, as on the command line.
     pub fn start_with(tls: Tls, args: &[&str]) -> Result<Self> {
         let port = two_free_ports()?;
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        Ok(Self { process: Self::launch(tls, port, &args)?, port, tls, args })
+    }
+
+    fn launch(tls: Tls, port: u16, args: &[String]) -> Result<Process> {
         let mut process = Process::start("coap-server", &tls.program("coap-server")?, |_| {
             let port = port.to_string();
-            let own = ["-A", "127.0.0.1", "-p", &port];
-            Ok(own.iter().chain(args).map(|&arg| arg.to_owned()).collect())
+            let own = ["-A", "127.0.0.1", "-p", &port].map(str::to_owned);
+            Ok(own.into_iter().chain(args.iter().cloned()).collect())
         })?;
         wait_until_listening(&mut process, local(port))?;
-        Ok(Self { process, port })
+        Ok(process)
+    }
+
+    /// Starts it again on the same ports, after its process was ended; it has nothing of what was PUT.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process = Self::launch(self.tls, self.port, &self.args)?;
+        Ok(())
     }
 
     /// Where it takes CoAP over UDP and TCP.

@@ -84,6 +84,7 @@ pub struct Authority {
     port: u16,
     behaviour: Behaviour,
     asked: Arc<Mutex<Vec<Asked>>>,
+    remembers: bool,
     running: Option<Running>,
 }
 
@@ -103,8 +104,22 @@ impl Authority {
     pub fn start(
         behaviour: impl Fn(&Asked) -> Result<Vec<Step>> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let (port, asked) = (free_port()?, Arc::default());
-        let mut authority = Self { port, behaviour: Arc::new(behaviour), asked, running: None };
+        Self::start_with(behaviour, true)
+    }
+
+    /// The same, but it remembers no query, so that a load may last as long as it likes: each is the first one for its name.
+    pub fn forgetful(
+        behaviour: impl Fn(&Asked) -> Result<Vec<Step>> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::start_with(behaviour, false)
+    }
+
+    fn start_with(
+        behaviour: impl Fn(&Asked) -> Result<Vec<Step>> + Send + Sync + 'static,
+        remembers: bool,
+    ) -> Result<Self> {
+        let (port, behaviour, asked) = (free_port()?, Arc::new(behaviour), Arc::default());
+        let mut authority = Self { port, behaviour, asked, remembers, running: None };
         authority.restart()?;
         Ok(authority)
     }
@@ -173,7 +188,9 @@ impl Authority {
         let tcp = std::net::TcpListener::bind(self.address())?;
         tcp.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let desk = Desk { behaviour: self.behaviour.clone(), asked: Arc::clone(&self.asked) };
+        let Self { behaviour, asked, remembers, .. } = &*self;
+        let (behaviour, asked) = (behaviour.clone(), Arc::clone(asked));
+        let desk = Desk { behaviour, asked, remembers: *remembers };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             runtime.spawn(serve_udp(udp, desk.clone()));
@@ -196,6 +213,7 @@ impl Drop for Authority {
 struct Desk {
     behaviour: Behaviour,
     asked: Arc<Mutex<Vec<Asked>>>,
+    remembers: bool,
 }
 
 impl Desk {
@@ -210,7 +228,9 @@ impl Desk {
             let number = all.iter().filter(|asked| asked.name == name).count();
             let octets = octets.to_vec();
             let asked = Asked { name, record_type, transport, source, number, octets };
-            all.push(asked.clone());
+            if self.remembers {
+                all.push(asked.clone());
+            }
             asked
         };
         (self.behaviour)(&asked).unwrap_or_else(|error| {
