@@ -26,7 +26,7 @@ help: ## this list
 
 demo: wasm certs ## brokers, CoAP and DNS servers, Envoys and real clients on 127.0.0.1, until Ctrl-C (ONCE=1: once through, then exit)
 	@scripts/deps demo
-	@envoy=$$(scripts/envoy) && $(CARGO) build --release -p integration --bin demo && \
+	@envoy=$$(scripts/envoy) && $(CARGO) build --release -p programs --bin demo && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/release/demo
 
 # The workspace is tested in one go: with other packages Cargo chooses other features, and compiles what they share again.
@@ -59,7 +59,7 @@ certs: ## a development CA with server and client certificates in .build/certs
 	@scripts/dev-certs
 
 # One program for all of them.
-BENCH = envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p integration --bin bench && \
+BENCH = envoy=$$(scripts/envoy) && $(CARGO) build --quiet --release -p programs --bin bench && \
   ENVOY="$$envoy" exec $(TARGET_DIR)/release/bench
 
 bench: wasm certs ## every comparison in one go: docs/benchmarks.md; writes .build/bench/<date>.json and .md (BENCH_ARGS=--quick: short samples, three rounds)
@@ -83,10 +83,10 @@ bench-scale: wasm ## 10,000 MQTT sessions with 100,000 subscriptions through one
 	@$(BENCH) scale $(BENCH_ARGS)
 
 bench-compare: ## what differs between two files of results: make bench-compare OLD=a.json NEW=b.json
-	@$(CARGO) run --quiet --release -p integration --bin bench -- compare "$(OLD)" "$(NEW)"
+	@$(CARGO) run --quiet --release -p programs --bin bench -- compare "$(OLD)" "$(NEW)"
 
 bench-page: ## docs/benchmarks.md and its plots, from files of results: make bench-page RESULTS="a.json scale.json"
-	@$(CARGO) run --quiet --release -p integration --bin bench -- page $(RESULTS)
+	@$(CARGO) run --quiet --release -p programs --bin bench -- page $(RESULTS)
 
 bench-codecs: ## the codecs beside other crates, native and in wasm (V8)
 	@scripts/deps test
@@ -96,7 +96,7 @@ bench-codecs: ## the codecs beside other crates, native and in wasm (V8)
 
 soak: wasm certs ## an hour (SOAK_SECONDS) of all three protocols through an Envoy each: does memory stay where it is? Also writes .build/soak
 	@scripts/deps demo
-	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet -p integration --bin soak && \
+	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet -p programs --bin soak && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/debug/soak
 
 # Modules that trap when a client says so are no filters of ours: they go to dist/trap, not optimized.
@@ -105,7 +105,7 @@ faults: wasm certs ## what goes wrong, one fault after the other, under load (FA
 	@scripts/cargo-wasm build --quiet $(FILTERS:%=-p filter-%-wasm) --features "$(FILTERS:%=filter-%-wasm/trap)"
 	@mkdir -p dist/trap
 	@for filter in $(FILTERS); do cp "$(TARGET_DIR)/wasm32-wasip1/debug/$$filter.wasm" dist/trap/ || exit; done
-	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet -p integration --bin faults && \
+	@envoy=$$(scripts/envoy) && $(CARGO) build --quiet -p programs --bin faults && \
 	  ENVOY="$$envoy" exec $(TARGET_DIR)/debug/faults $(FAULTS)
 
 manifests: ## the Kubernetes manifests against the CRDs in a folder: make manifests CRDS=<folder>

@@ -75,7 +75,11 @@ fn all_that_was_sent_before_a_disconnect_reaches_the_broker_even_before_its_conn
 
 /// A client connects, publishes a lot and leaves, waiting for nothing but its CONNACK, if for that; nothing of it may be
 /// missing.
-fn ends_without_loss(config: Result<Config>, wait_for_connack: bool, end: impl Fn(&mut Client)) {
+fn ends_without_loss(
+    config: anyhow::Result<Config>,
+    wait_for_connack: bool,
+    end: impl Fn(&mut Client),
+) {
     let mut setup = Setup::start(config.unwrap()).unwrap();
     let address = setup.mqtt().unwrap();
     for (round, version) in (0..20).zip(VERSIONS.into_iter().cycle()) {

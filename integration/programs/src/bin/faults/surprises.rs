@@ -64,7 +64,7 @@ pub(crate) fn clocks() -> Result<Vec<Row>> {
     let dir = root().join(".build/faults");
     fs::create_dir_all(&dir)?;
     let (library, file) = (dir.join("clock.so"), dir.join("clock"));
-    let source = root().join("integration/src/bin/faults/clock.c");
+    let source = root().join("integration/programs/src/bin/faults/clock.c");
     let paths = [&library, &source].map(|path| path.to_string_lossy().into_owned());
     let [library, source] = &paths;
     command("cc", &["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o", library, source])?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use integration::bench::report::machine;
+use integration::bench::machine::Machine;
 use integration::bench::{check_stop, stop_on_interrupt};
 use integration::load::trio::{Backends, Trio, configs};
 use integration::load::{Load, Tally, broken, coap, dns, mqtt};
@@ -86,13 +86,12 @@ fn run() -> Result<bool> {
                    "failed": counts.failed, "foreign": counts.foreign, "sessions": counts.sessions})
         })
         .collect();
-    let summary = json!({"machine": machine(), "seconds": seconds, "counts": counts_json,
+    let machine = Machine::here();
+    let summary = json!({"machine": machine, "seconds": seconds, "counts": counts_json,
                          "checks": checks_json, "failures": notes});
     fs::write(dir.join("summary.json"), serde_json::to_string_pretty(&summary)? + "\n")?;
 
-    for line in machine() {
-        println!("- {line}");
-    }
+    print!("{}", machine.list());
     println!(
         "- {seconds} s, {} samples, an Envoy with one worker for each protocol\n",
         samples.len()

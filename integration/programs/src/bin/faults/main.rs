@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use integration::bench::report::machine;
+use integration::bench::machine::Machine;
 use integration::bench::stop_on_interrupt;
 use integration::load::trio::{Trio, configs};
 use integration::root;
@@ -79,10 +79,7 @@ fn faults() -> Result<bool> {
             rows.extend(or_row(name, group()));
         }
     }
-    let mut text = String::new();
-    for line in machine() {
-        let _ = writeln!(text, "- {line}");
-    }
+    let mut text = Machine::here().list();
     let _ = writeln!(text, "- {} faults in {} s\n", rows.len(), begin.elapsed().as_secs());
     text.push_str(&table(&rows));
     print!("{text}");
