@@ -245,6 +245,13 @@ const CASES: &[Case] = &[
         "codec_type has to be HTTP2, which is what the filter before it speaks (got none",
     ),
     (
+        "mqtt.yaml",
+        "mode: bridge\n",
+        "mode: bridge\n                codec: auto\n",
+        "error",
+        "codec_type has to be AUTO",
+    ),
+    (
         "recipes/split.yaml",
         "stream_idle_timeout: 0s",
         "stream_idle_timeout: 300s",
