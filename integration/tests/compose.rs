@@ -175,12 +175,13 @@ fn prometheus_and_grafana_see_it(project: &Project) {
             (!answer["data"]["result"].as_array().unwrap().is_empty()).then_some(())
         });
     }
-    let targets = project.get_json(port::PROMETHEUS, "/api/v1/targets").unwrap();
-    let targets = targets["data"]["activeTargets"].as_array().unwrap();
-    assert!(targets.iter().any(|target| target["labels"]["job"] == "envoy"));
-    for target in targets {
-        assert_eq!(target["health"], "up", "{target}");
-    }
+    // Nothing is known of a target that was not scraped yet.
+    eventually("all targets to be up", || {
+        let targets = project.get_json(port::PROMETHEUS, "/api/v1/targets").unwrap();
+        let targets = targets["data"]["activeTargets"].as_array().unwrap();
+        assert!(targets.iter().any(|target| target["labels"]["job"] == "envoy"));
+        targets.iter().all(|target| target["health"] == "up").then_some(())
+    });
 
     assert_eq!(project.get_json(port::GRAFANA, "/api/health").unwrap()["database"], "ok");
     let found = project.get_json(port::GRAFANA, "/api/search?type=dash-db").unwrap();

@@ -132,7 +132,8 @@ fn who_asks_too_much_is_limited_and_nobody_else() {
 #[test]
 fn the_same_is_not_answered_to_the_same_network_again_and_again() {
     let config = config().unwrap().concurrency(1);
-    let limit = "response_rate_limit: {per_second: 5, slip: 2, window: 2s, exempt: [127.0.9.0/24]}";
+    let limit =
+        "response_rate_limit: {per_second: 5, slip: 2, window: 20s, exempt: [127.0.9.0/24]}";
     let config = udp_settings(udp_settings(config, limit).unwrap(), "cookies: {}").unwrap();
     let mut setup = Setup::with(config, |asked| {
         let reply = Reply::to(asked)?;
