@@ -95,7 +95,7 @@ pub struct Config {
     pub mode: Mode,
     /// How sessions travel to the HTTP connection manager: `http2` (default), or `auto`, which takes HTTP/1.1 for sessions whose
     /// messages nothing looks at, so for all where there are no rules, no limits on messages and no `topic_prefix`. An
-    /// idle session then costs little more than half of the memory, but a client that is disconnected in the middle of such a
+    /// idle session then costs less than two thirds of the memory, but a client that is disconnected in the middle of such a
     /// session for a mistake of its own is not told the reason. `auto` needs `codec_type: AUTO` in the connection manager. `bridge` only.
     pub codec: Codec,
     /// `:authority` of a session whose client sent no TLS server name. Default `mqtt`. `bridge` only.
